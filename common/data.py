@@ -1,0 +1,198 @@
+"""Lists of inputs, and a data set that survives a broken file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from monai.data import Dataset, list_data_collate
+
+from common.errors import SettingError, UnreadableImageError
+from common.pixels import PHOTO_SUFFIXES
+from common.results import ResultFolder
+
+PATH_KEYS = ("image", "label", "fov")
+
+
+def load_data_list(
+    data_list: str | Path, dataset_dir: str | Path, split: str, path_keys: Sequence[str] = PATH_KEYS
+) -> list[dict[str, Any]]:
+    """Read one split of a MONAI datalist and make its paths absolute.
+
+    Args:
+        data_list: the JSON file.
+        dataset_dir: folder that the list's paths are relative to.
+        split: ``training``, ``validation`` or ``test``.
+        path_keys: keys of an item that are paths.
+
+    Returns:
+        The items, each with ``name``: the image's path as it stands in the list.
+
+    Raises:
+        SettingError: the list or the folder is missing, the split is empty, an item lacks its image or names a file
+        that
+            does not exist.
+    """
+    data_list, folder = Path(data_list), Path(dataset_dir)
+    if not folder.is_dir():
+        raise SettingError(f"The folder {folder} does not exist: set dataset_dir to the root of the data set.")
+    try:
+        content = json.loads(data_list.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise SettingError(
+            f"The data list {data_list} does not exist: make it with `python -m data_lists` and set data_list to it."
+        ) from error
+    except (OSError, ValueError) as error:
+        raise SettingError(f"The data list {data_list} is no JSON file that can be read ({error}).") from error
+    items = content.get(split) if isinstance(content, dict) else None
+    if not items:
+        raise SettingError(f"The data list {data_list} has no items under '{split}': add some, or give another list.")
+    absolute = []
+    for number, item in enumerate(items):
+        if "image" not in item:
+            raise SettingError(f"Item {number} of '{split}' in {data_list} has no 'image'.")
+        paths = {key: folder / item[key] for key in path_keys if key in item}
+        for key, path in paths.items():
+            if not path.is_file():
+                raise SettingError(
+                    f"The {key} {path}, named in {data_list}, does not exist: correct the list or dataset_dir."
+                )
+        absolute.append({**item, **{key: str(path) for key, path in paths.items()}, "name": item["image"]})
+    return absolute
+
+
+def _output_names(names: Sequence[str]) -> dict[str, str]:
+    """Name the outputs of each input: its path without the suffix, or with it where two inputs would share it."""
+    by_stem: dict[str, list[str]] = {}
+    for name in names:
+        by_stem.setdefault(PurePosixPath(name).with_suffix("").as_posix().casefold(), []).append(name)
+    taken: set[str] = set()
+    outputs = {}
+    for sharing in by_stem.values():
+        for name in sharing:
+            output = PurePosixPath(name).with_suffix("").as_posix() if len(sharing) == 1 else name
+            while output.casefold() in taken or (len(sharing) > 1 and output.casefold() in by_stem):
+                output += "_"
+            taken.add(output.casefold())
+            outputs[name] = output
+    return outputs
+
+
+def list_photos(dataset_dir: str | Path, results: ResultFolder) -> list[dict[str, Any]]:
+    """List the photos of a folder and its sub-folders (or one photo) that are not done yet.
+
+    Files that are no photo by their suffix are recorded as failures of the stage ``list``. The output folder is left
+    out when it lies inside the input folder.
+
+    Args:
+        dataset_dir: a folder, or one file.
+        results: the folder of the results; its finished images are skipped.
+
+    Returns:
+        Items with ``image`` (path), ``name`` (path relative to the folder) and ``output_name`` (what its outputs' names
+        begin with; no two inputs share it).
+
+    Raises:
+        SettingError: the folder does not exist, holds no photo, or is the output folder.
+    """
+    given = Path(dataset_dir)
+    if not given.exists():
+        raise SettingError(f"The input {given} does not exist: set dataset_dir to a folder of photos, or to one photo.")
+    folder = given.parent if given.is_file() else given
+    output = results.folder.resolve()
+    if output == folder.resolve():
+        raise SettingError(f"The input and output folders are both {folder}: set output_dir to another folder.")
+    found = [given] if given.is_file() else sorted(path for path in folder.rglob("*") if path.is_file())
+    found = [path for path in found if output not in path.resolve().parents]
+    names = [path.relative_to(folder).as_posix() for path in found]
+    photos = [name for name in names if PurePosixPath(name).suffix.lower() in PHOTO_SUFFIXES]
+    if not photos:
+        raise SettingError(
+            f"The input {given} holds no photo: {len(names)} files, none ending in {', '.join(sorted(PHOTO_SUFFIXES))}."
+        )
+    for name in names:
+        if PurePosixPath(name).suffix.lower() not in PHOTO_SUFFIXES:
+            results.add_failure(name, "list", "its suffix is not that of a photo")
+    outputs = _output_names(photos)
+    items = [
+        {"image": str(folder / name), "name": name, "output_name": outputs[name]}
+        for name in photos
+        if name not in results.done
+    ]
+    results.skipped = len(photos) - len(items)
+    return items
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An input that could not be used, in place of its data.
+
+    Attributes:
+        name: path relative to the input folder.
+        stage: ``read`` or ``preprocess``.
+        reason: why, in words.
+    """
+
+    name: str
+    stage: str
+    reason: str
+
+
+def failure_of(name: str, stage: str, error: BaseException) -> Failure:
+    """Say why an input failed: MONAI wraps errors, so the innermost is what a user has to know.
+
+    Args:
+        name: path relative to the input folder.
+        stage: where it failed, unless the file could not be read.
+        error: the error.
+
+    Returns:
+        The failure.
+
+    Raises:
+        SettingError: that is the innermost error: it would be the same for every input.
+    """
+    while error.__cause__ is not None:
+        error = error.__cause__
+    if isinstance(error, SettingError):
+        raise error
+    if isinstance(error, UnreadableImageError):
+        return Failure(name, "read", error.reason)
+    return Failure(name, stage, f"{type(error).__name__}: {error}")
+
+
+class TolerantDataset(Dataset):
+    """A MONAI data set that gives a `Failure` in place of an input that cannot be used.
+
+    Args:
+        data: items with ``name``.
+        transform: the preprocessing.
+    """
+
+    def __init__(self, data: Sequence[dict[str, Any]], transform: Callable[..., Any]) -> None:
+        super().__init__(data, transform)
+
+    def _transform(self, index: int) -> Any:
+        try:
+            return super()._transform(index)
+        except Exception as error:
+            return failure_of(self.data[index]["name"], "preprocess", error)
+
+
+def collate_one(batch: list[Any]) -> Any:
+    """Collate a batch of one item; a `Failure` is passed on as it is.
+
+    Photos have different sizes, so whole photos go one by one.
+
+    Args:
+        batch: the items of the batch.
+
+    Raises:
+        SettingError: the batch has more than one item.
+    """
+    if len(batch) != 1:
+        raise SettingError(f"The batch has {len(batch)} photos of different sizes: set the batch size to 1.")
+    return batch[0] if isinstance(batch[0], Failure) else list_data_collate(batch)

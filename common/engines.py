@@ -1,0 +1,51 @@
+"""An evaluator that outlives a broken photo."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from ignite.engine import Engine, Events
+from monai.engines import SupervisedEvaluator
+
+from common.data import Failure, failure_of
+from common.results import ResultFolder
+
+
+class TolerantEvaluator(SupervisedEvaluator):
+    """MONAI's `SupervisedEvaluator`; an input that fails is recorded and the run goes on.
+
+    Args:
+        results: where failures are recorded.
+        kwargs: as for `SupervisedEvaluator`.
+    """
+
+    def __init__(self, results: ResultFolder, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.results = results
+        self.add_event_handler(Events.COMPLETED, self._report)
+
+    def _iteration(self, engine: Engine, batchdata: Any) -> Any:
+        if isinstance(batchdata, Failure):
+            return self._fail(batchdata)
+        name = batchdata["name"][0]
+        try:
+            return super()._iteration(engine, batchdata)
+        except Exception as error:
+            return self._fail(failure_of(name, "network", error))
+
+    def _fail(self, failure: Failure) -> list[Any]:
+        self.results.add_failure(failure.name, failure.stage, failure.reason)
+        self.logger.warning(f"{failure.name} failed ({failure.stage}): {failure.reason}")
+        self.state.batch = []
+        return []
+
+    def run(self) -> None:
+        """Run over all inputs; when every one was done before there is nothing to run."""
+        if len(self.data_loader) == 0:
+            self._report(self)
+            return
+        super().run()
+
+    def _report(self, engine: Engine) -> None:
+        logging.getLogger(type(self).__name__).info(self.results.summary())

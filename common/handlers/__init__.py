@@ -1,0 +1,17 @@
+"""Ignite handlers: checkpoints, result tables, figures, reports."""
+
+from common.handlers.checkpoint import BestWeights, EarlyStop, ResumableTraining
+from common.handlers.evaluation import SegmentationReport
+from common.handlers.figures import FigurePanels, LearningCurves, NormalizedPhoto
+from common.handlers.results import ResultWriter
+
+__all__ = [
+    "BestWeights",
+    "EarlyStop",
+    "FigurePanels",
+    "LearningCurves",
+    "NormalizedPhoto",
+    "ResultWriter",
+    "ResumableTraining",
+    "SegmentationReport",
+]

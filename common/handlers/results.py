@@ -1,0 +1,82 @@
+"""Writes what inference found: masks, probability maps, overlays, a row per photo."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ignite.engine import Engine, Events
+
+from common.data import failure_of
+from common.pictures import encode_mask, encode_picture, encode_probability, overlay
+from common.readers import to_picture
+from common.results import ResultFolder
+
+
+class ResultWriter:
+    """Writes one row and the files of every photo as soon as it is done.
+
+    Per photo: ``<name>_<structure>.png`` for every structure (uint8, 0/255, the photo's own size),
+    ``<name>_overlay.jpg``, and with ``save_probability`` ``<name>_probability_<structure>.png`` (16 bits, 65535 is 1).
+
+    Args:
+        results: the folder of the results.
+        structures: names of the channels of ``pred``.
+        save_probability: whether to write the probability maps too.
+        pred_key: masks ``(C, W, H)``.
+        probability_key: probabilities ``(C, W, H)``.
+        photo_key: the photo ``(3, W, H)`` uint8, at its own size.
+        biomarker_key: column name to value, where the postprocessing has computed some.
+    """
+
+    def __init__(
+        self,
+        results: ResultFolder,
+        structures: Sequence[str],
+        save_probability: bool = False,
+        pred_key: str = "pred",
+        probability_key: str = "probability",
+        photo_key: str = "photo",
+        biomarker_key: str = "biomarkers",
+    ) -> None:
+        self.results = results
+        self.structures = tuple(structures)
+        self.save_probability = save_probability
+        self.pred_key = pred_key
+        self.probability_key = probability_key
+        self.photo_key = photo_key
+        self.biomarker_key = biomarker_key
+
+    def attach(self, engine: Engine) -> None:
+        """Register with the evaluator."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Write the results of one iteration; a photo whose results cannot be written is recorded as a failure."""
+        for item, output in zip(engine.state.batch, engine.state.output, strict=True):
+            data = {**item, **output}
+            try:
+                self._write(data)
+            except OSError:
+                raise
+            except Exception as error:
+                failure = failure_of(data["name"], "write", error)
+                self.results.add_failure(failure.name, failure.stage, failure.reason)
+
+    def _write(self, data: Mapping[str, Any]) -> None:
+        name = data["output_name"]
+        masks = {structure: to_picture(data[self.pred_key][[i]]) for i, structure in enumerate(self.structures)}
+        row: dict[str, Any] = {"image": data["name"]}
+        for structure, mask in masks.items():
+            row[f"mask_{structure}"] = f"{name}_{structure}.png"
+            self.results.write(row[f"mask_{structure}"], encode_mask(mask))
+        if self.save_probability:
+            for i, structure in enumerate(self.structures):
+                row[f"probability_{structure}"] = f"{name}_probability_{structure}.png"
+                probability = to_picture(data[self.probability_key][[i]])
+                self.results.write(row[f"probability_{structure}"], encode_probability(probability))
+        row["overlay"] = f"{name}_overlay.jpg"
+        self.results.write(row["overlay"], encode_picture(overlay(to_picture(data[self.photo_key]), masks)))
+        row.update(data.get(self.biomarker_key, {}))
+        row["note"] = data.get("note", "")
+        self.results.add_row(row)

@@ -1,0 +1,6 @@
+"""Metrics that MONAI and scikit-learn lack, and confidence intervals for all of them."""
+
+from common.metrics.bootstrap import bootstrap_interval
+from common.metrics.segmentation import segmentation_scores, summarise
+
+__all__ = ["bootstrap_interval", "segmentation_scores", "summarise"]

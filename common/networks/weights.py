@@ -1,0 +1,152 @@
+"""Loading and storing of weights: strict, `weights_only`, and with errors that name the file."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.parse import urlparse
+
+import torch
+from torch import nn
+
+from common.errors import SettingError
+
+
+def read_checkpoint(source: str | Path) -> dict[str, Any]:
+    """Read a checkpoint with ``weights_only=True`` on the CPU.
+
+    Args:
+        source: path, or ``http(s)`` URL (kept in torch's hub cache once it was loaded).
+
+    Returns:
+        What the file holds; the state of the network where it stands under ``model`` or ``state_dict``.
+
+    Raises:
+        SettingError: the file is missing, cannot be fetched, or is no checkpoint.
+    """
+    try:
+        if urlparse(str(source)).scheme in ("http", "https"):
+            content = torch.hub.load_state_dict_from_url(str(source), map_location="cpu", weights_only=True)
+        else:
+            content = torch.load(source, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise SettingError(f"The weights {source} do not exist: check the path.") from error
+    except (URLError, TimeoutError) as error:
+        raise SettingError(
+            f"The weights {source} cannot be fetched ({error}): download the file and give its path."
+        ) from error
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        raise SettingError(f"The file {source} is no checkpoint that can be read: {_first_line(error)}") from error
+    for name in ("model", "state_dict"):
+        if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
+            content = content[name]
+    if not isinstance(content, Mapping) or not content:
+        raise SettingError(f"The file {source} holds no state of a network: give a checkpoint with named tensors.")
+    return dict(content)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def load_state(network: nn.Module, state: Mapping[str, torch.Tensor], source: str | Path) -> None:
+    """Load a state into a network; every key and every shape has to fit.
+
+    Args:
+        network: the network.
+        state: its state, of any floating type.
+        source: where the state is from, for the error.
+
+    Raises:
+        SettingError: a key is missing or unexpected, or a shape differs.
+    """
+    own = network.state_dict()
+    missing = sorted(set(own) - set(state))
+    unexpected = sorted(set(state) - set(own))
+    shaped = sorted(key for key in set(own) & set(state) if own[key].shape != state[key].shape)
+    found = [
+        f"{text} {_some(names)}"
+        for text, names in (("missing:", missing), ("not expected:", unexpected), ("of another shape:", shaped))
+        if names
+    ]
+    if found:
+        raise SettingError(
+            f"The weights {source} do not fit the network ({'; '.join(found)}). "
+            "Give the weights that belong to this network_def, or train this network first."
+        )
+    network.load_state_dict(dict(state), strict=True)
+
+
+def load_weights(network: nn.Module, source: str | Path) -> None:
+    """Load a checkpoint into a network, strictly; weights stored in half precision are widened.
+
+    Args:
+        network: the network, or one wrapped in ``DistributedDataParallel``.
+        source: path or URL.
+
+    Raises:
+        SettingError: see `read_checkpoint` and `load_state`.
+    """
+    bare = network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
+    load_state(bare, read_checkpoint(source), source)
+
+
+def load_encoder_weights(encoder: nn.Module, source: str | Path) -> None:
+    """Load a classifier's checkpoint with torchvision's key names into an encoder; its last layer is left out.
+
+    Args:
+        encoder: the encoder, without a classification layer.
+        source: path or URL.
+
+    Raises:
+        SettingError: see `read_checkpoint` and `load_state`.
+    """
+    state = read_checkpoint(source)
+    load_state(
+        encoder, {key: value for key, value in state.items() if not key.startswith(("fc.", "classifier."))}, source
+    )
+
+
+def save_durably(content: Any, path: str | Path) -> None:
+    """Save with `torch.save` so that a reader finds the old file or the whole new one, whenever the process is killed.
+
+    The content is written beside ``path``, flushed to the disk and renamed.
+
+    Args:
+        content: what to save; tensors and plain Python values, so that it loads with ``weights_only=True``.
+        path: the file; its folder is made.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def half_precision(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Give a state with every floating tensor in half precision, as weights are shipped."""
+    return {
+        key: value.detach().cpu().half() if value.is_floating_point() else value.detach().cpu()
+        for key, value in state.items()
+    }

@@ -1,0 +1,73 @@
+"""Overlay pictures, and the encoding of masks and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+COLOURS: dict[str, tuple[int, int, int]] = {
+    "vessel": (0, 255, 255),
+    "disc": (0, 255, 0),
+    "cup": (0, 0, 255),
+    "exudate": (255, 255, 0),
+    "haemorrhage": (255, 0, 255),
+}
+
+
+def encode_mask(mask: NDArray[Any]) -> bytes:
+    """Encode a mask ``(H, W)`` as PNG with 0 and 255."""
+    return _encode(".png", (np.asarray(mask) > 0).astype(np.uint8) * 255, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+
+
+def encode_probability(probability: NDArray[Any]) -> bytes:
+    """Encode probabilities ``(H, W)`` as 16-bit PNG: 65535 is 1."""
+    values = np.rint(np.clip(probability, 0, 1) * 65535.0).astype(np.uint16)
+    return _encode(".png", values, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+
+
+def encode_picture(picture: NDArray[np.uint8]) -> bytes:
+    """Encode an RGB picture ``(H, W, 3)`` as JPEG."""
+    return _encode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92])
+
+
+def _encode(suffix: str, picture: NDArray[Any], options: Sequence[int]) -> bytes:
+    written, content = cv2.imencode(suffix, picture, list(options))
+    if not written:
+        raise ValueError(f"A picture of shape {picture.shape} could not be encoded as {suffix}.")
+    return content.tobytes()
+
+
+def overlay(
+    photo: NDArray[np.uint8],
+    masks: Mapping[str, NDArray[Any]],
+    colours: Mapping[str, tuple[int, int, int]] | None = None,
+    opacity: float = 0.6,
+    max_side: int = 1600,
+) -> NDArray[np.uint8]:
+    """Lay masks over a photo in colour.
+
+    Args:
+        photo: RGB ``(H, W, 3)``, uint8.
+        masks: name to mask ``(H, W)``; drawn in this order.
+        colours: name to RGB; by default those of `COLOURS`.
+        opacity: of the colour, from 0 to 1.
+        max_side: the picture is reduced so that its longer side has at most this many pixels.
+
+    Returns:
+        RGB picture, uint8.
+    """
+    scale = min(1.0, max_side / max(photo.shape[:2]))
+    size = (max(1, round(photo.shape[1] * scale)), max(1, round(photo.shape[0] * scale)))
+    picture = cv2.resize(photo, size, interpolation=cv2.INTER_AREA)
+    for name, mask in masks.items():
+        covered = cv2.resize((np.asarray(mask) > 0).astype(np.uint8) * 255, size, interpolation=cv2.INTER_AREA)
+        tint = np.empty_like(picture)
+        tint[:] = (colours or COLOURS)[name]
+        tinted = cv2.addWeighted(picture, 1 - opacity, tint, opacity, 0)
+        where = covered >= 96
+        picture[where] = tinted[where]
+    return picture

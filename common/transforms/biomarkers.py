@@ -1,0 +1,49 @@
+"""Dictionary transforms that compute biomarkers from masks."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+from monai.config import KeysCollection
+from monai.transforms import MapTransform
+
+from common.biomarkers.vessels import vessel_biomarkers
+from common.readers import to_picture
+
+
+class VesselBiomarkersd(MapTransform):
+    """Compute `common.biomarkers.vessels.vessel_biomarkers` on vessel masks ``(1, W, H)``.
+
+    Adds ``biomarkers``: column name to value; reasons for values that could not be computed are appended to ``note``.
+
+    Args:
+        keys: the mask.
+        fov_key: mask of the field of view, ``(1, W, H)``.
+        pixel_size: micrometres per pixel of the photo, or None when it is not known. ``pixel_size`` of the data comes
+            first.
+        allow_missing_keys: do not raise when a key is missing.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        fov_key: str = "fov",
+        pixel_size: float | None = None,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.fov_key = fov_key
+        self.pixel_size = pixel_size
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Compute them for every key."""
+        d = dict(data)
+        field_of_view = to_picture(d[self.fov_key]) > 0
+        for key in self.key_iterator(d):
+            found = vessel_biomarkers(
+                to_picture(d[key]) > 0, field_of_view, pixel_size=d.get("pixel_size", self.pixel_size)
+            )
+            d["biomarkers"] = {**d.get("biomarkers", {}), **found.values}
+            d["note"] = "; ".join(part for part in (str(d.get("note", "")), *found.notes) if part)
+        return d

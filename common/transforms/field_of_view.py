@@ -1,0 +1,272 @@
+"""The camera's circle: find it, blank what is outside, bring every photo to one scale, and back again."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import InvertibleTransform, MapTransform
+from numpy.typing import NDArray
+
+from common.readers import from_picture, to_picture
+
+_WORKING_SIDE = 384
+_FRAME_MARGIN = 3
+_MIN_ARC_POINTS = 24
+_MAX_RESIDUAL = 0.02
+_MIN_AGREEMENT = 0.88
+_INTERPOLATION = {"area": cv2.INTER_AREA, "bilinear": cv2.INTER_LINEAR, "nearest": cv2.INTER_NEAREST}
+
+
+@dataclass(frozen=True)
+class FieldOfView:
+    """The circle that the camera's aperture draws on the sensor.
+
+    Attributes:
+        center: row and column of the circle's centre, in pixels; it may lie anywhere when the circle is cut off.
+        radius: in pixels. Half the longer side of the frame when no circle was found.
+        shape: height and width of the photo.
+        found: whether a circle was found; if not, the whole frame is the field of view.
+    """
+
+    center: tuple[float, float]
+    radius: float
+    shape: tuple[int, int]
+    found: bool
+
+    @property
+    def note(self) -> str:
+        """What a user has to know about it: empty when the circle was found."""
+        return "" if self.found else "no field of view found: the whole frame is used"
+
+    @property
+    def box(self) -> tuple[slice, slice]:
+        """Rows and columns of the smallest box that holds the circle inside the frame."""
+        if not self.found:
+            return slice(0, self.shape[0]), slice(0, self.shape[1])
+        starts = [max(0, int(np.floor(middle - self.radius))) for middle in self.center]
+        stops = [
+            min(side, int(np.ceil(middle + self.radius)) + 1)
+            for middle, side in zip(self.center, self.shape, strict=True)
+        ]
+        return slice(starts[0], stops[0]), slice(starts[1], stops[1])
+
+    def mask(self) -> NDArray[np.bool_]:
+        """The field of view as a mask ``(H, W)``."""
+        if not self.found:
+            return np.ones(self.shape, dtype=bool)
+        rows = (np.arange(self.shape[0], dtype=np.float32) - self.center[0]) ** 2
+        columns = (np.arange(self.shape[1], dtype=np.float32) - self.center[1]) ** 2
+        inside: NDArray[np.bool_] = rows[:, None] + columns[None, :] <= self.radius**2
+        return inside
+
+
+def _bright_region(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The largest connected region brighter than the border: the retina, without burnt-in text."""
+    smooth = cv2.medianBlur(grey, 5)
+    dark, bright = np.percentile(smooth, (1, 90)).astype(float)
+    threshold = dark + max(3.0, 0.12 * (bright - dark))
+    foreground = (smooth > threshold).astype(np.uint8)
+    foreground = cv2.morphologyEx(foreground, cv2.MORPH_OPEN, np.ones((5, 5), np.uint8))
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(foreground, connectivity=4)
+    if count < 2:
+        return np.zeros_like(foreground)
+    largest = (labels == 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))).astype(np.uint8)
+    filled = np.zeros_like(largest)
+    contours, _ = cv2.findContours(largest, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(filled, contours, -1, 1, thickness=cv2.FILLED)
+    return filled
+
+
+def _fit_circle(points: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Least-squares circle through points ``(n, 2)`` (Kåsa, IEEE Trans. Instrum. Meas. 1976): x, y, radius."""
+    design = np.column_stack([2 * points, np.ones(len(points))])
+    solution, *_ = np.linalg.lstsq(design, (points**2).sum(axis=1), rcond=None)
+    x, y, offset = (float(value) for value in solution)
+    return x, y, float(np.sqrt(max(offset + x * x + y * y, 0.0)))
+
+
+def _fit_circle_robustly(points: NDArray[np.float64]) -> tuple[float, float, float, float]:
+    """Fit, drop the points farthest from the circle, fit again; returns x, y, radius and the relative residual."""
+    kept = points
+    for share in (0.8, 0.9, 1.0):
+        x, y, radius = _fit_circle(kept)
+        distance = np.abs(np.hypot(kept[:, 0] - x, kept[:, 1] - y) - radius)
+        kept = kept[distance <= np.quantile(distance, share)]
+    residual = np.abs(np.hypot(kept[:, 0] - x, kept[:, 1] - y) - radius)
+    return x, y, radius, float(residual.mean() / max(radius, 1e-6))
+
+
+def find_field_of_view(photo: NDArray[np.uint8]) -> FieldOfView:
+    """Find the camera's circle on a fundus photo.
+
+    The photo is reduced, the largest region brighter than the border is filled, and a circle is fitted to the part
+    of its convex outline that is not the frame's own edge; the circle counts as found when it explains that outline and
+    that region.
+
+    Args:
+        photo: ``(H, W, 3)``, uint8.
+
+    Returns:
+        The circle, in the photo's own pixels; the whole frame where there is none (a crop that fills the frame).
+
+    Raises:
+        ValueError: the array is not ``(H, W, 3)`` uint8.
+    """
+    if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8:
+        raise ValueError(f"A photo is an array (H, W, 3) of uint8, not {photo.shape} of {photo.dtype}.")
+    height, width = photo.shape[:2]
+    whole = FieldOfView(((height - 1) / 2, (width - 1) / 2), max(height, width) / 2, (height, width), False)
+    scale = min(1.0, _WORKING_SIDE / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    small = cv2.resize(photo, size, interpolation=cv2.INTER_AREA)
+    region = _bright_region(small.max(axis=2))
+    contours, _ = cv2.findContours(region, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    if not contours:
+        return whole
+    outline = cv2.convexHull(max(contours, key=len), returnPoints=False)
+    points = max(contours, key=len)[np.sort(outline.ravel()), 0].astype(np.float64)
+    inner = (
+        (points[:, 0] >= _FRAME_MARGIN)
+        & (points[:, 0] <= size[0] - 1 - _FRAME_MARGIN)
+        & (points[:, 1] >= _FRAME_MARGIN)
+        & (points[:, 1] <= size[1] - 1 - _FRAME_MARGIN)
+    )
+    points = points[inner]
+    if len(points) < _MIN_ARC_POINTS:
+        return whole
+    x, y, radius, residual = _fit_circle_robustly(points)
+    if residual > _MAX_RESIDUAL or not 0.25 * min(size) <= radius <= 1.5 * max(size):
+        return whole
+    disc = FieldOfView((y, x), radius, (size[1], size[0]), True).mask()
+    agreement = np.count_nonzero(disc & (region > 0)) / max(1, np.count_nonzero(disc | (region > 0)))
+    if agreement < _MIN_AGREEMENT:
+        return whole
+    rows, columns = height / size[1], width / size[0]
+    center = ((y + 0.5) * rows - 0.5, (x + 0.5) * columns - 0.5)
+    return FieldOfView(center, radius * (rows + columns) / 2, (height, width), True)
+
+
+def _resize(picture: NDArray[Any], size: tuple[int, int], mode: str) -> NDArray[Any]:
+    """Resize ``(H, W[, C])`` to ``size`` (height, width); enlarging by area would be nearest, so it is bilinear."""
+    enlarged = size[0] >= picture.shape[0] and size[1] >= picture.shape[1]
+    interpolation = cv2.INTER_LINEAR if mode == "area" and enlarged else _INTERPOLATION[mode]
+    return cv2.resize(picture, (size[1], size[0]), interpolation=interpolation)
+
+
+def _like(picture: NDArray[Any], image: torch.Tensor) -> torch.Tensor:
+    """Give a picture back as a ``(C, W, H)`` tensor with the metadata of ``image``."""
+    tensor = torch.as_tensor(from_picture(picture), device=image.device)
+    return MetaTensor(tensor).copy_meta_from(image) if isinstance(image, MetaTensor) else tensor
+
+
+class FieldOfViewd(MapTransform, InvertibleTransform):
+    """Blank what is outside the camera's circle, crop to it and scale it to a canonical diameter.
+
+    The circle is found once on ``ref_key``; every key is cropped and scaled alike, so image and label stay together.
+    Adds ``fov_key``, the field of view as a mask ``(1, W, H)`` of uint8 at the input's own size, and appends to
+    ``note`` when no circle was found. `inverse` returns a key to the input's own size, with 0 outside the crop.
+
+    Args:
+        keys: keys to crop and scale.
+        ref_key: the photo, ``(3, W, H)`` uint8.
+        diameter: what the circle's diameter becomes, in pixels; for a photo without a circle, the longer side.
+        mode: ``area`` (photo; a 0/1 label becomes the share of each pixel that it covers), ``bilinear`` or ``nearest``,
+            one for all keys or one each.
+        blank: whether to set what is outside the circle to 0.
+        fov_key: key of the mask, or of one that the data already has (from the data set), which is then kept.
+        allow_missing_keys: do not raise when a key is missing.
+
+    Raises:
+        ValueError: the diameter or a mode is not usable.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        ref_key: str = "image",
+        diameter: int = 1024,
+        mode: str | tuple[str, ...] | list[str] = "area",
+        blank: bool = True,
+        fov_key: str = "fov",
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.modes = (mode,) * len(self.keys) if isinstance(mode, str) else tuple(mode)
+        if len(self.modes) != len(self.keys) or not set(self.modes) <= set(_INTERPOLATION):
+            raise ValueError(f"mode is {mode}; give one of {sorted(_INTERPOLATION)}, or one for each key.")
+        if diameter < 32:
+            raise ValueError(f"diameter is {diameter}; the field of view needs at least 32 pixels.")
+        self.ref_key = ref_key
+        self.diameter = diameter
+        self.blank = blank
+        self.fov_key = fov_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Find the circle on the photo and apply it to every key."""
+        d = dict(data)
+        photo = to_picture(d[self.ref_key]).astype(np.uint8, copy=False)
+        view = find_field_of_view(photo)
+        mask = view.mask()
+        rows, columns = view.box
+        scale = self.diameter / (2 * view.radius)
+        box = (rows.start, rows.stop, columns.start, columns.stop)
+        size = tuple(min(self.diameter, max(1, round((part.stop - part.start) * scale))) for part in (rows, columns))
+        for key, mode in self.key_iterator(d, self.modes):
+            image = d[key]
+            picture = (photo if key == self.ref_key else to_picture(image))[rows, columns]
+            if self.blank and view.found:
+                inside = mask[rows, columns]
+                picture = picture * (inside if picture.ndim == 2 else inside[..., None]).astype(picture.dtype)
+            d[key] = _like(_resize(np.ascontiguousarray(picture), (size[0], size[1]), mode), image)
+            self.push_transform(
+                d[key], orig_size=view.shape, extra_info={"box": box, "mode": mode, "shape": view.shape}
+            )
+        if self.fov_key not in d:
+            d[self.fov_key] = _like(mask.astype(np.uint8), d[self.ref_key])
+            d[self.fov_key].applied_operations = []
+        d["note"] = "; ".join(part for part in (str(d.get("note", "")), view.note) if part)
+        return d
+
+    def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return every key to the input's own size."""
+        d = dict(data)
+        for key in self.key_iterator(d):
+            info = self.pop_transform(d[key])["extra_info"]
+            top, bottom, left, right = (int(edge) for edge in info["box"])
+            height, width = (int(side) for side in info["shape"])
+            mode = "nearest" if info["mode"] == "nearest" else "bilinear"
+            image = d[key]
+            picture = to_picture(image)
+            original = np.zeros((height, width, *picture.shape[2:]), dtype=picture.dtype)
+            original[top:bottom, left:right] = _resize(picture, (bottom - top, right - left), mode)
+            d[key] = _like(original, image)
+        return d
+
+
+class KeepInsided(MapTransform):
+    """Set what lies outside the field of view to 0.
+
+    Args:
+        keys: keys ``(C, W, H)`` at the input's own size.
+        fov_key: mask ``(1, W, H)`` of the field of view.
+        allow_missing_keys: do not raise when a key is missing.
+    """
+
+    def __init__(self, keys: KeysCollection, fov_key: str = "fov", allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.fov_key = fov_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Multiply every key by the mask."""
+        d = dict(data)
+        inside = torch.as_tensor(d[self.fov_key]) > 0
+        for key in self.key_iterator(d):
+            d[key] = d[key] * inside.to(d[key].device)
+        return d

@@ -1,0 +1,267 @@
+"""What every dataset module uses: the description of a dataset, its items, and the search through its folders."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from common.errors import SettingError
+from common.pixels import PHOTO_SUFFIXES, read_pixels
+
+VESSELS: Mapping[str, str] = {"0": "background", "1": "vessel"}
+"""The meaning of the values of a binary vessel mask, for `Dataset.labels`."""
+
+BINARY: frozenset[int] = frozenset()
+"""The value rule of a mask with 0 and 1, or 0 and 255, for `Dataset.masks`."""
+
+
+class DataListError(SettingError):
+    """A dataset's folder or an option does not allow a correct list; the text names the file and what to do."""
+
+
+class DataListWarning(UserWarning):
+    """Something in a dataset's folder that a user should know, although a correct list can be made."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One entry of a data list.
+
+    Args:
+        files: paths relative to the root, with POSIX separators, by key: ``image``, and ``label``, ``fov`` and so on.
+        patient: name of the patient; all images of one patient stay in one split.
+        category: class for a balanced split and for the printed counts, such as a diagnosis; None if there is none.
+        split: ``training``, ``validation`` or ``test`` where the release says it; None: divide it by the seed.
+        values: further entries that are no paths, such as a grade or an age.
+    """
+
+    files: Mapping[str, str]
+    patient: str
+    category: str | None = None
+    split: str | None = None
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A public dataset: what is said about it in a list, and how its files are found and checked.
+
+    Args:
+        name: name on the command line and in the items.
+        description: one sentence.
+        licence: its terms of use.
+        reference: the paper to cite.
+        labels: meaning of each label value.
+        find: ``find(tree, **options)`` gives the items. Its keyword-only parameters are the dataset's own options;
+            their types, defaults and docstring make the command line.
+        guide: the module's docstring, shown by ``--help``.
+        masks: allowed grey values of each file key that is a mask as large as the image; `BINARY` for 0/1 or 0/255.
+        read: reads one file into an array whose first two axes are height and width.
+    """
+
+    name: str
+    description: str
+    licence: str
+    reference: str
+    labels: Mapping[str, str]
+    find: Callable[..., list[Item]]
+    guide: str
+    masks: Mapping[str, Collection[int]] = field(default_factory=lambda: {"label": BINARY, "fov": BINARY})
+    read: Callable[[Path], NDArray[Any]] = read_pixels
+
+
+@dataclass(frozen=True)
+class Found:
+    """The files of one folder whose names follow one template.
+
+    Args:
+        folder: folder relative to the root, empty for the root itself.
+        template: file name without its suffix, ``{key}`` standing for the part that differs.
+        paths: path relative to the root by key.
+        excluded: keys of the files that are to be left out.
+    """
+
+    folder: str
+    template: str
+    paths: Mapping[str, str]
+    excluded: Collection[str]
+
+    def expected(self, key: str) -> str:
+        """Give the path that the file of a key should have, without its suffix."""
+        return _join(self.folder, self.template.replace("{key}", key))
+
+
+class Tree:
+    """The files below a root, always in the same order, without those that are left out.
+
+    Args:
+        root: folder of the dataset.
+        exclude: paths or shell patterns, relative to the root, of files to leave out.
+
+    Raises:
+        DataListError: the root is missing or is no folder.
+    """
+
+    def __init__(self, root: str | Path, exclude: Collection[str] = ()) -> None:
+        self.root = Path(root)
+        if not self.root.is_dir():
+            raise DataListError(f"{self.root} is not a folder; give the folder that holds the dataset")
+        self._unused = set(exclude)
+        self._exclude = tuple(exclude)
+
+    def has(self, folder: str) -> bool:
+        """Say whether the root has this folder."""
+        return (self.root / folder).is_dir()
+
+    def find(
+        self, folder: str, template: str, key: str, *, shared: bool = False, suffixes: Collection[str] = PHOTO_SUFFIXES
+    ) -> Found:
+        """Find the files of one folder (not of folders below it) whose names follow a template.
+
+        Args:
+            folder: folder relative to the root, empty for the root itself. A missing folder has no files.
+            template: file name without its suffix, ``{key}`` standing for the part that differs.
+            key: regular expression of that part.
+            shared: the folder also holds files of other kinds, so that other names are no reason for a warning.
+            suffixes: accepted suffixes in lower case.
+
+        Returns:
+            The files in natural order (2 before 10).
+
+        Raises:
+            DataListError: two files have one key, or a file is still compressed.
+        """
+        before, after = template.split("{key}")
+        pattern = re.compile(re.escape(before) + f"({key})" + re.escape(after))
+        paths: dict[str, str] = {}
+        excluded: set[str] = set()
+        for name in self._names(folder):
+            path = Path(name)
+            unpacked = Path(path.stem) if path.suffix.lower() == ".gz" else path
+            if unpacked.suffix.lower() not in suffixes:
+                continue
+            match = pattern.fullmatch(unpacked.stem)
+            relative = _join(folder, name)
+            if match is None:
+                if not shared:
+                    warnings.warn(
+                        f"{relative} is left out: its name is not like {template.replace('{key}', '...')}",
+                        DataListWarning,
+                        stacklevel=2,
+                    )
+                continue
+            if self._is_excluded(relative):
+                excluded.add(match[1])
+                continue
+            if unpacked is not path:
+                raise DataListError(f"{self.root / relative} is compressed; unpack it first, for instance with gunzip")
+            if match[1] in paths:
+                raise DataListError(
+                    f"{paths[match[1]]} and {relative} in {self.root} stand for the same thing; keep one of them or "
+                    f"leave one out with --exclude '{relative}'"
+                )
+            paths[match[1]] = relative
+        return Found(folder, template, paths, excluded)
+
+    def pair(self, images: Found, others: Found, what: str = "label") -> Mapping[str, str]:
+        """Give each image its other file.
+
+        Args:
+            images: the images.
+            others: the labels, or other files with the same keys.
+            what: name of the other files in an error.
+
+        Returns:
+            The other file's path by key, for every image.
+
+        Raises:
+            DataListError: an image has none.
+        """
+        missing = [key for key in images.paths if key not in others.paths]
+        if missing:
+            more = f" ({len(missing) - 1} more images have none either)" if len(missing) > 1 else ""
+            path = images.paths[missing[0]]
+            raise DataListError(
+                f"{path} in {self.root} has no {what}: a file {others.expected(missing[0])}.* is expected{more}; add "
+                f"it or leave the image out with --exclude '{path}'"
+            )
+        for key, path in others.paths.items():
+            if key not in images.paths and key not in images.excluded:
+                warnings.warn(f"{path} is left out: it is a {what} without an image", DataListWarning, stacklevel=2)
+        return {key: others.paths[key] for key in images.paths}
+
+    def nothing_found(self, expected: str) -> DataListError:
+        """Make the error for a root without the dataset's files.
+
+        Args:
+            expected: how a right root looks.
+        """
+        listing = ", ".join(self._names("")[:8]) or "nothing"
+        return DataListError(
+            f"{self.root} has no images in the expected layout ({expected}). The folder has: {listing}"
+        )
+
+    def check_exclude(self) -> None:
+        """Refuse a path or pattern to leave out that fits no file of the dataset.
+
+        Raises:
+            DataListError: there is one.
+        """
+        if self._unused:
+            raise DataListError(
+                f"--exclude '{min(self._unused)}' fits no file of the dataset in {self.root}; paths are relative to it"
+            )
+
+    def _names(self, folder: str) -> list[str]:
+        """Give the visible names in a folder in natural order."""
+        path = self.root / folder
+        names = [entry.name for entry in path.iterdir()] if path.is_dir() else []
+        return sorted((name for name in names if not name.startswith(".")), key=natural_order)
+
+    def _is_excluded(self, relative: str) -> bool:
+        """Say whether a path is to be left out, and remember that the pattern was of use."""
+        fits = [pattern for pattern in self._exclude if fnmatchcase(relative, pattern)]
+        self._unused.difference_update(fits)
+        return bool(fits)
+
+
+def test_after(numbers: Mapping[str, int], train_first: int | None) -> dict[str, str | None]:
+    """Divide numbered patients as papers do: the first ones for training, the others for testing.
+
+    Args:
+        numbers: number of the patient by key.
+        train_first: the last number that is not in the test split; None to divide by the seed instead.
+
+    Returns:
+        ``test`` or None (still to be divided into training and validation) by key.
+
+    Raises:
+        DataListError: one of the two would be empty.
+    """
+    splits = {
+        key: "test" if train_first is not None and number > train_first else None for key, number in numbers.items()
+    }
+    if train_first is not None and len(set(splits.values())) < 2:
+        empty = "test" if None in splits.values() else "training"
+        raise DataListError(
+            f"--train_first {train_first} leaves nothing for {empty}; the numbers are {min(numbers.values())} to "
+            f"{max(numbers.values())}"
+        )
+    return splits
+
+
+def natural_order(text: str) -> tuple[list[tuple[int, str]], str]:
+    """Sort key that puts 2 before 10, the same on every system."""
+    parts = re.findall(r"\d+|\D+", text)
+    return [(int(part), "") if part.isdigit() else (-1, part.lower()) for part in parts], text
+
+
+def _join(folder: str, name: str) -> str:
+    return f"{folder}/{name}" if folder else name

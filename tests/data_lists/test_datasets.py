@@ -1,0 +1,256 @@
+"""Every dataset in every layout, with tiny pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data_lists import DATASETS, SPLITS, DataListError, DataListWarning, Dataset, Item, Tree, build
+
+LAYOUTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "chase_db1 as released": ("chase_db1", {}),
+    "chase_db1 with fields of view": ("chase_db1", {"fov": True}),
+    "hrf as released": ("hrf", {"mask": "tif", "photo": "JPG"}),
+    "hrf as png": ("hrf", {"mask": "png"}),
+    "fives as released": ("fives", {}),
+    "fives, a part": ("fives", {"released": False}),
+    "drive": ("drive", {}),
+    "stare in one folder": ("stare", {}),
+    "stare in folders": ("stare", {"photos": "stare-images/", "masks": True}),
+    "stare, only the labels in folders": ("stare", {"masks": True}),
+    "image_mask": ("image_mask", {}),
+    "image_mask with jpg": ("image_mask", {"suffix": "jpg"}),
+    "image_mask as on Kaggle": ("image_mask", {"parts": ("train/", "test/")}),
+}
+WITH_TEST = {"fives as released", "drive", "image_mask as on Kaggle"}
+WITH_FOV = {"chase_db1 with fields of view", "hrf as released", "hrf as png", "drive"}
+
+
+def patients_of(content: dict[str, Any], split: str) -> set[str]:
+    return {item["patient"] for item in content[split]}
+
+
+def items_of(content: dict[str, Any]) -> list[dict[str, Any]]:
+    return [item for split in SPLITS for item in content[split]]
+
+
+def test_every_dataset_has_a_layout_here() -> None:
+    assert {name for name, _ in LAYOUTS.values()} == DATASETS.keys()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_layout_gives_a_correct_list(layout: str, pictures: Any, make: Any) -> None:
+    name, options = LAYOUTS[layout]
+    make[name](pictures, **options)
+
+    content = build(name, pictures.root, seed=1)
+
+    assert content["name"] == name
+    assert content["seed"] == 1
+    assert content["labels"] == {"0": "background", "1": "vessel"}
+    assert content["licence"]
+    assert bool(content["test"]) == (layout in WITH_TEST)
+    for split in SPLITS:
+        assert content[f"num{split.capitalize()}"] == len(content[split])
+    assert content["training"]
+    assert content["validation"]
+    for first, second in (("training", "validation"), ("training", "test"), ("validation", "test")):
+        assert not patients_of(content, first) & patients_of(content, second)
+    files = {"image", "label", "fov"} if layout in WITH_FOV else {"image", "label"}
+    assert content["files"] == sorted(files)
+    for item in items_of(content):
+        assert files <= item.keys()
+        assert item["dataset"] == name
+        for key in files:
+            assert "\\" not in item[key]
+            assert (pictures.root / item[key]).is_file()
+    images = [item["image"] for item in items_of(content)]
+    assert len(images) == len(set(images))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_an_empty_folder_is_refused_with_the_layout(layout: str, tmp_path: Path) -> None:
+    with pytest.raises(DataListError, match=r"no images in the expected layout \(.*The folder has: nothing"):
+        build(LAYOUTS[layout][0], tmp_path)
+
+
+def test_both_eyes_of_a_child_stay_together(chase: Path) -> None:
+    content = build("chase_db1", chase, validation=0.4)
+
+    for split in ("training", "validation"):
+        eyes = [item["image"][:8] for item in content[split]]
+        assert all(eyes.count(child) == 2 for child in eyes)
+    assert patients_of(content, "training") | patients_of(content, "validation") == {f"{i:02d}" for i in range(1, 7)}
+
+
+def test_observer_of_chase_db1(chase: Path) -> None:
+    assert all(item["label"].endswith("_1stHO.png") for item in items_of(build("chase_db1", chase)))
+    assert all(item["label"].endswith("_2ndHO.png") for item in items_of(build("chase_db1", chase, observer=2)))
+
+
+def test_train_first_puts_the_later_children_into_test(chase: Path) -> None:
+    content = build("chase_db1", chase, train_first=4, validation=0.25)
+
+    assert patients_of(content, "test") == {"05", "06"}
+    assert len(patients_of(content, "validation")) == 1
+
+
+@pytest.mark.parametrize(("train_first", "empty"), [(0, "training"), (6, "test")])
+def test_train_first_that_leaves_nothing_is_refused(chase: Path, train_first: int, empty: str) -> None:
+    with pytest.raises(DataListError, match=f"--train_first {train_first} leaves nothing for {empty}; .* 1 to 6"):
+        build("chase_db1", chase, train_first=train_first)
+
+
+def test_train_first_of_hrf_counts_in_each_kind(pictures: Any, make: Any) -> None:
+    make["hrf"](pictures)
+
+    content = build("hrf", pictures.root, train_first=3, validation=0)
+
+    assert patients_of(content, "test") == {f"0{number}_{kind}" for number in (4, 5) for kind in ("h", "dr", "g")}
+
+
+def test_classes_of_hrf_are_balanced(pictures: Any, make: Any) -> None:
+    make["hrf"](pictures)
+
+    content = build("hrf", pictures.root, validation=0.2)
+
+    assert sorted(item["class"] for item in content["validation"]) == ["DR", "glaucoma", "normal"]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_fives_keeps_the_two_photos_of_one_eye_together(pictures: Any, make: Any, seed: int) -> None:
+    make["fives"](pictures, released=False)
+
+    content = build("fives", pictures.root, seed=seed, validation=0.5)
+
+    splits = {Path(item["image"]).stem: split for split in SPLITS for item in content[split]}
+    assert splits["22_A"] == splits["23_A"]
+
+
+def test_fives_test_folder_is_the_test_split(pictures: Any, make: Any) -> None:
+    make["fives"](pictures)
+
+    content = build("fives", pictures.root, test="official")
+
+    assert {item["image"].split("/")[0] for item in content["test"]} == {"test"}
+    assert content["numTest"] == 24
+    assert {item["class"] for item in content["test"]} == {"AMD", "DR", "glaucoma", "normal"}
+
+
+def test_observer_of_drive_is_that_of_the_test_labels(pictures: Any, make: Any) -> None:
+    make["drive"](pictures)
+
+    content = build("drive", pictures.root, observer=2)
+
+    assert all(item["label"].startswith("test/2nd_manual/") for item in content["test"])
+    assert all(item["label"].startswith("training/1st_manual/") for item in content["training"])
+
+
+def test_drive_without_test_labels_leaves_the_test_photos_out(pictures: Any, make: Any) -> None:
+    make["drive"](pictures, test_labels=False)
+
+    with pytest.warns(DataListWarning, match="no folder test/1st_manual"):
+        content = build("drive", pictures.root)
+
+    assert content["numTest"] == 0
+    assert content["numTraining"] + content["numValidation"] == 6
+
+
+@pytest.mark.parametrize("observer", ["ah", "vk"])
+def test_observer_of_stare(pictures: Any, make: Any, observer: str) -> None:
+    make["stare"](pictures)
+
+    content = build("stare", pictures.root, observer=observer)
+
+    assert all(item["label"].endswith(f".{observer}.ppm") for item in items_of(content))
+
+
+def test_compressed_stare_files_are_named(pictures: Any, make: Any) -> None:
+    make["stare"](pictures)
+    (pictures.root / "im0001.ppm").rename(pictures.root / "im0001.ppm.gz")
+
+    with pytest.raises(DataListError, match=r"im0001\.ppm\.gz is compressed; unpack it"):
+        build("stare", pictures.root)
+
+
+def test_other_folder_names_of_image_mask(pictures: Any) -> None:
+    for number in range(3):
+        pictures.photo(f"photos/{number}.png")
+        pictures.mask(f"vessels/{number}.png")
+
+    content = build("image_mask", pictures.root, image_folder="photos", mask_folder="vessels", name="clinic")
+
+    assert {(item["image"].split("/")[0], item["dataset"]) for item in items_of(content)} == {("photos", "clinic")}
+    assert content["name"] == "clinic"
+
+
+def write_table(path: Path, rows: list[tuple[str, str]], header: str = "image,patient") -> Path:
+    path.write_text("\n".join([header, *(",".join(row) for row in rows)]) + "\n", encoding="utf-8")
+    return path
+
+
+def test_patients_from_a_table_stay_together(pictures: Any, make: Any, tmp_path: Path) -> None:
+    make["image_mask"](pictures)
+    rows = [(f"image/{number}.png", f"p{number // 2}") for number in range(6)]
+
+    content = build("image_mask", pictures.root, patients=write_table(tmp_path / "p.csv", rows), validation=0.3)
+
+    assert [item["patient"] for item in content["validation"]] == [content["validation"][0]["patient"]] * 2
+    assert len(patients_of(content, "training")) == 2
+
+
+@pytest.mark.parametrize(
+    ("rows", "header", "message"),
+    [
+        ([("image/0.png", "a")], "image,patient", "gives no patient for image/1.png"),
+        ([(f"image/{n}.png", "") for n in range(6)], "image,patient", "gives no patient for image/0.png"),
+        ([(f"image/{n}.png", "a") for n in range(7)], "image,patient", "names image/6.png, which is not an image"),
+        ([], "image,name", "has no column 'patient'"),
+    ],
+)
+def test_a_wrong_table_is_refused(
+    pictures: Any, make: Any, tmp_path: Path, rows: list[tuple[str, str]], header: str, message: str
+) -> None:
+    make["image_mask"](pictures)
+
+    with pytest.raises(DataListError, match=message):
+        build("image_mask", pictures.root, patients=write_table(tmp_path / "p.csv", rows, header))
+
+
+def test_a_missing_table_is_refused(pictures: Any, make: Any, tmp_path: Path) -> None:
+    make["image_mask"](pictures)
+
+    with pytest.raises(DataListError, match=r"none\.csv cannot be read"):
+        build("image_mask", pictures.root, patients=tmp_path / "none.csv")
+
+
+def test_a_patient_of_the_table_in_training_and_test_is_refused(pictures: Any, make: Any, tmp_path: Path) -> None:
+    make["image_mask"](pictures, parts=("train/", "test/"))
+    rows = [(f"{part}/image/{number}.png", f"p{number}") for part in ("train", "test") for number in range(6)]
+
+    with pytest.raises(DataListError, match=r"patient p0 is in .* and in test"):
+        build("image_mask", pictures.root, patients=write_table(tmp_path / "p.csv", rows))
+
+
+def test_a_dataset_with_grades_and_no_masks_needs_only_a_description(
+    pictures: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(8):
+        pictures.photo(f"{number}.png")
+
+    def find(tree: Tree) -> list[Item]:
+        images = tree.find("", "{key}", r"\d+")
+        return [
+            Item({"image": path}, patient=name, category=str(int(name) % 2), values={"label": int(name) % 2})
+            for name, path in images.paths.items()
+        ]
+
+    grades = Dataset("grades", "Grades.", "none", "none", {"0": "no", "1": "yes"}, find, "Grades.")
+    monkeypatch.setitem(DATASETS, "grades", grades)
+
+    content = build("grades", pictures.root, validation=0.25)
+
+    assert content["files"] == ["image"]
+    assert sorted(item["label"] for item in content["validation"]) == [0, 1]
