@@ -33,7 +33,7 @@ def _guo_hall_table() -> NDArray[np.uint8]:
     removable = one_part & (pairs >= 2) & (pairs <= 3)
     first = removable & ~((n | ne | ~se) & e)
     second = removable & ~((s | sw | ~nw) & w)
-    return (first + 2 * second).astype(np.uint8)
+    return np.asarray(first + 2 * second, dtype=np.uint8)
 
 
 _GUO_HALL = _guo_hall_table()
@@ -57,19 +57,15 @@ class PixelSet:
     def from_mask(cls, mask: NDArray[np.bool_]) -> PixelSet:
         """Read a mask ``(H, W)`` whose outermost pixels are background."""
         picture = np.ascontiguousarray(mask).view(np.uint8)
-        codes = cv2.filter2D(picture, -1, _WEIGHTS, borderType=cv2.BORDER_CONSTANT)
+        around = cv2.filter2D(picture, -1, _WEIGHTS, borderType=cv2.BORDER_CONSTANT)
         # Zero for the background, so that only a pixel of the object is ever taken for a surrounded one.
-        codes = cv2.multiply(codes, picture)
+        codes = np.asarray(cv2.multiply(around, picture), dtype=np.uint8)
         return cls(codes.ravel(), np.flatnonzero(mask), (mask.shape[0], mask.shape[1]))
 
     @property
     def offsets(self) -> tuple[int, ...]:
         """What leads from a place to its neighbour in each direction."""
         return tuple(row * self.shape[1] + column for row, column in STEPS)
-
-    def copy(self) -> PixelSet:
-        """An independent set of the same pixels."""
-        return PixelSet(self.codes.copy(), self.pixels, self.shape)
 
     def mask(self) -> NDArray[np.bool_]:
         """The object as a mask ``(H, W)``."""

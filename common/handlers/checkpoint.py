@@ -25,9 +25,10 @@ def _bare(network: nn.Module) -> nn.Module:
     return network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
 
 
-def _rank() -> int:
+def rank() -> int:
+    """Number of this process among those of a distributed training; 0 when there is only one."""
     distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-    return torch.distributed.get_rank() if distributed else 0
+    return torch.distributed.getrank() if distributed else 0
 
 
 def checkpoints(folder: str | Path) -> list[Path]:
@@ -64,7 +65,7 @@ class BestWeights:
         if self.best is not None and not value > self.best:
             return
         self.best = value
-        if _rank() == 0:
+        if rank() == 0:
             save_durably(half_precision(_bare(self.network).state_dict()), self.path)
             self.logger.info(f"Best {name} so far: {value:.4f}; weights saved to {self.path}")
 
@@ -169,7 +170,7 @@ class ResumableTraining:
 
     def save(self, engine: Engine) -> None:
         """Write a checkpoint of the epochs done, then remove the older ones."""
-        if _rank() != 0:
+        if rank() != 0:
             return
         path = self.folder / f"checkpoint_epoch={engine.state.epoch}.pt"
         version, keys, gauss = random.getstate()

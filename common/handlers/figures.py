@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch.utils.tensorboard import SummaryWriter
 
+from common.handlers.checkpoint import rank
 from common.pictures import COLOURS, encode_picture, overlay
 from common.readers import to_picture
 
@@ -26,8 +27,8 @@ class LearningCurves:
 
     Args:
         output_dir: folder of the figure; the values are in ``learning_curves.json`` beside it.
-        validation: the state of the evaluator is taken from ``validation()`` if given, for its metrics.
         loss: gives the loss from the trainer's output.
+        validator: the evaluator, for its metrics in the epochs in which it ran.
     """
 
     def __init__(self, output_dir: str | Path, loss: Callable[[Any], Any], validator: Engine | None = None) -> None:
@@ -63,6 +64,8 @@ class LearningCurves:
             )
         for name, value in values.items():
             self.values.setdefault(name, []).append([epoch, value])
+        if rank() != 0:
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "learning_curves.json").write_text(json.dumps(self.values, indent=4), encoding="utf-8")
         figure = Figure(figsize=(11, 4), layout="constrained")
@@ -113,6 +116,7 @@ class FigurePanels:
         self.count = count
         self.side = side
         self._rows: list[NDArray[np.uint8]] = []
+        self._writer: SummaryWriter | None = None
 
     def attach(self, engine: Engine) -> None:
         """Register with the evaluator."""
@@ -143,8 +147,10 @@ class FigurePanels:
         folder = self.folder / "figures"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"epoch_{engine.state.epoch:04d}.jpg").write_bytes(encode_picture(picture))
-        with SummaryWriter(str(self.folder)) as writer:
-            writer.add_image("photo, truth, prediction", picture, engine.state.epoch, dataformats="HWC")
+        if self._writer is None:
+            self._writer = SummaryWriter(str(self.folder))
+        self._writer.add_image("photo, truth, prediction", picture, engine.state.epoch, dataformats="HWC")
+        self._writer.flush()
 
 
 def _fit(picture: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:

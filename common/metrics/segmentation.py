@@ -114,7 +114,7 @@ def summarise(
     for metric in dict.fromkeys(name for row in rows for name in row):
         values = np.array([row.get(metric, float("nan")) for row in rows], dtype=np.float64)
         defined = np.flatnonzero(~np.isnan(values))
-        kept_groups = None if groups is None else [groups[place] for place in defined]
+        kept_groups = None if groups is None else [groups[int(place)] for place in defined]
         low, high = bootstrap_interval(values[defined], seed=seed, groups=kept_groups)
         summary[metric] = {
             "mean": float(values[defined].mean()) if defined.size else None,

@@ -21,6 +21,11 @@ _FRAME_MARGIN = 3
 _MIN_ARC_POINTS = 24
 _MAX_RESIDUAL = 0.02
 _MIN_AGREEMENT = 0.88
+_CLEAR_AGREEMENT = 0.95
+# Thresholds in the order in which they are tried: share of the way from dark to bright, and the least of grey levels.
+_THRESHOLDS = ((0.12, 3.0), (0.05, 1.0), (0.25, 3.0), (0.02, 0.5), (0.4, 3.0))
+_MAX_SURROUND = 0.35
+_LIGHT, _COLOURLESS = 170, 16
 _INTERPOLATION = {"area": cv2.INTER_AREA, "bilinear": cv2.INTER_LINEAR, "nearest": cv2.INTER_NEAREST}
 
 
@@ -67,11 +72,23 @@ class FieldOfView:
         return inside
 
 
-def _bright_region(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The largest connected region brighter than the border: the retina, without burnt-in text."""
-    smooth = cv2.medianBlur(grey, 5)
-    dark, bright = np.percentile(smooth, (1, 90)).astype(float)
-    threshold = dark + max(3.0, 0.12 * (bright - dark))
+def _without_bright_frame(small: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
+    """The photo with white or light grey that touches the frame's edge set to black; None if there is none.
+
+    Such is a page or a viewer's window around the photo, or a strip with a caption.
+    """
+    lowest, highest = small.min(axis=2), small.max(axis=2)
+    light = ((lowest >= _LIGHT) & (highest - lowest <= _COLOURLESS)).astype(np.uint8)
+    edge = np.concatenate([light[0], light[-1], light[:, 0], light[:, -1]])
+    if np.count_nonzero(edge) < 0.2 * len(edge):
+        return None
+    _, labels = cv2.connectedComponents(cv2.copyMakeBorder(light, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=1))
+    frame = cv2.dilate((labels == labels[0, 0]).astype(np.uint8), np.ones((5, 5), np.uint8))[1:-1, 1:-1]
+    return np.where(frame[..., None] > 0, np.uint8(0), small)
+
+
+def _bright_region(smooth: NDArray[np.uint8], threshold: float) -> NDArray[np.uint8]:
+    """The largest connected region brighter than the threshold, filled: the retina, without burnt-in text."""
     foreground = (smooth > threshold).astype(np.uint8)
     foreground = cv2.morphologyEx(foreground, cv2.MORPH_OPEN, np.ones((5, 5), np.uint8))
     count, labels, stats, _ = cv2.connectedComponentsWithStats(foreground, connectivity=4)
@@ -103,12 +120,64 @@ def _fit_circle_robustly(points: NDArray[np.float64]) -> tuple[float, float, flo
     return x, y, radius, float(residual.mean() / max(radius, 1e-6))
 
 
+def _circle_of(region: NDArray[np.uint8]) -> tuple[FieldOfView, float] | None:
+    """Fit a circle to a region's outline; also say how well region and circle agree. None if it is not round."""
+    height, width = region.shape
+    contours, _ = cv2.findContours(region, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    if not contours:
+        return None
+    contour = max(contours, key=len)
+    corners = cv2.convexHull(contour, returnPoints=False)
+    points = contour[np.sort(corners.ravel()), 0].astype(np.float64)
+    last = np.array([width, height]) - 1 - _FRAME_MARGIN
+    points = points[((points >= _FRAME_MARGIN) & (points <= last)).all(axis=1)]
+    if len(points) < _MIN_ARC_POINTS:
+        return None
+    x, y, radius, residual = _fit_circle_robustly(points)
+    if residual > _MAX_RESIDUAL or not 0.25 * min(height, width) <= radius <= 1.5 * max(height, width):
+        return None
+    circle = FieldOfView((y, x), radius, (height, width), True)
+    disc = circle.mask()
+    agreement = np.count_nonzero(disc & (region > 0)) / max(1, np.count_nonzero(disc | (region > 0)))
+    return (circle, agreement) if agreement >= _MIN_AGREEMENT else None
+
+
+def _stands_out(circle: FieldOfView, smooth: NDArray[np.uint8], dark: float) -> bool:
+    """Whether what is around the circle is dark beside what is in it: around the optic disc it is not."""
+    disc = circle.mask()
+    if disc.all():
+        return False
+    inside = float(np.median(smooth[disc])) - dark
+    outside = float(np.quantile(smooth[~disc], 0.75)) - dark
+    return inside > 0 and outside <= _MAX_SURROUND * inside
+
+
+def _find_circle(small: NDArray[np.uint8]) -> FieldOfView | None:
+    """Find the circle on a reduced photo, at the first threshold at which there clearly is one."""
+    smooth = cv2.medianBlur(np.ascontiguousarray(small.max(axis=2)), 5)
+    dark, bright = np.percentile(smooth, (1, 90)).astype(float)
+    best: tuple[float, FieldOfView] | None = None
+    for number, (share, least) in enumerate(_THRESHOLDS):
+        fitted = _circle_of(_bright_region(smooth, dark + max(least, share * (bright - dark))))
+        if fitted is None:
+            continue
+        circle, agreement = fitted
+        if number > 0 and not _stands_out(circle, smooth, dark):
+            continue
+        if best is None or agreement > best[0]:
+            best = (agreement, circle)
+        if agreement >= _CLEAR_AGREEMENT:
+            break
+    return None if best is None else best[1]
+
+
 def find_field_of_view(photo: NDArray[np.uint8]) -> FieldOfView:
     """Find the camera's circle on a fundus photo.
 
     The photo is reduced, the largest region brighter than the border is filled, and a circle is fitted to the part
     of its convex outline that is not the frame's own edge; the circle counts as found when it explains that outline and
-    that region.
+    that region. For dark, unevenly lit and hazy photos this is tried at lower and higher thresholds, and last without
+    a white frame or caption around the photo.
 
     Args:
         photo: ``(H, W, 3)``, uint8.
@@ -122,35 +191,18 @@ def find_field_of_view(photo: NDArray[np.uint8]) -> FieldOfView:
     if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8:
         raise ValueError(f"A photo is an array (H, W, 3) of uint8, not {photo.shape} of {photo.dtype}.")
     height, width = photo.shape[:2]
-    whole = FieldOfView(((height - 1) / 2, (width - 1) / 2), max(height, width) / 2, (height, width), False)
-    scale = min(1.0, _WORKING_SIDE / max(height, width))
+    scale = min(2.0, _WORKING_SIDE / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small = cv2.resize(photo, size, interpolation=cv2.INTER_AREA)
-    region = _bright_region(small.max(axis=2))
-    contours, _ = cv2.findContours(region, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    if not contours:
-        return whole
-    outline = cv2.convexHull(max(contours, key=len), returnPoints=False)
-    points = max(contours, key=len)[np.sort(outline.ravel()), 0].astype(np.float64)
-    inner = (
-        (points[:, 0] >= _FRAME_MARGIN)
-        & (points[:, 0] <= size[0] - 1 - _FRAME_MARGIN)
-        & (points[:, 1] >= _FRAME_MARGIN)
-        & (points[:, 1] <= size[1] - 1 - _FRAME_MARGIN)
-    )
-    points = points[inner]
-    if len(points) < _MIN_ARC_POINTS:
-        return whole
-    x, y, radius, residual = _fit_circle_robustly(points)
-    if residual > _MAX_RESIDUAL or not 0.25 * min(size) <= radius <= 1.5 * max(size):
-        return whole
-    disc = FieldOfView((y, x), radius, (size[1], size[0]), True).mask()
-    agreement = np.count_nonzero(disc & (region > 0)) / max(1, np.count_nonzero(disc | (region > 0)))
-    if agreement < _MIN_AGREEMENT:
-        return whole
+    small = cv2.resize(photo, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    circle = _find_circle(small)
+    if circle is None:
+        bare = _without_bright_frame(small)
+        circle = None if bare is None else _find_circle(bare)
+    if circle is None:
+        return FieldOfView(((height - 1) / 2, (width - 1) / 2), max(height, width) / 2, (height, width), False)
     rows, columns = height / size[1], width / size[0]
-    center = ((y + 0.5) * rows - 0.5, (x + 0.5) * columns - 0.5)
-    return FieldOfView(center, radius * (rows + columns) / 2, (height, width), True)
+    center = ((circle.center[0] + 0.5) * rows - 0.5, (circle.center[1] + 0.5) * columns - 0.5)
+    return FieldOfView(center, circle.radius * (rows + columns) / 2, (height, width), True)
 
 
 def _resize(picture: NDArray[Any], size: tuple[int, int], mode: str) -> NDArray[Any]:

@@ -38,7 +38,7 @@ def test_areas_are_those_of_scikit_learn(dtype: type, sharpness: float) -> None:
     rng = np.random.default_rng(0)
     truth = rng.random((120, 150)) < 0.1
     logits = sharpness * (rng.normal(size=truth.shape) + 1.5 * truth - 1)
-    probability = (1 / (1 + np.exp(-logits))).astype(dtype)
+    probability: NDArray[np.floating] = (1 / (1 + np.exp(-logits))).astype(dtype)
     scores = segmentation_scores(probability, truth)
     assert scores["auc"] == pytest.approx(metrics.roc_auc_score(truth.ravel(), probability.ravel()), abs=1e-6)
     assert scores["aupr"] == pytest.approx(
