@@ -48,12 +48,15 @@ def load_data_list(
     except (OSError, ValueError) as error:
         raise SettingError(f"The data list {data_list} is no JSON file that can be read ({error}).") from error
     items = content.get(split) if isinstance(content, dict) else None
-    if not items:
+    if not items or not isinstance(items, list):
         raise SettingError(f"The data list {data_list} has no items under '{split}': add some, or give another list.")
     absolute = []
     for number, item in enumerate(items):
-        if "image" not in item:
+        if not isinstance(item, dict) or "image" not in item:
             raise SettingError(f"Item {number} of '{split}' in {data_list} has no 'image'.")
+        for key in path_keys:
+            if not isinstance(item.get(key, ""), str):
+                raise SettingError(f"Item {number} of '{split}' in {data_list}: its '{key}' is no path: {item[key]}.")
         paths = {key: folder / item[key] for key in path_keys if key in item}
         for key, path in paths.items():
             if not path.is_file():
@@ -64,16 +67,23 @@ def load_data_list(
     return absolute
 
 
+def _without_suffix(name: str) -> str:
+    path = PurePosixPath(name)
+    return path.with_suffix("").as_posix() if path.stem.strip(".") else name
+
+
 def _output_names(names: Sequence[str]) -> dict[str, str]:
     """Name the outputs of each input: its path without the suffix, or with it where two inputs would share it."""
     by_stem: dict[str, list[str]] = {}
     for name in names:
-        by_stem.setdefault(PurePosixPath(name).with_suffix("").as_posix().casefold(), []).append(name)
+        by_stem.setdefault(_without_suffix(name).casefold(), []).append(name)
     taken: set[str] = set()
     outputs = {}
     for sharing in by_stem.values():
         for name in sharing:
-            output = PurePosixPath(name).with_suffix("").as_posix() if len(sharing) == 1 else name
+            output = _without_suffix(name) if len(sharing) == 1 else name
+            if output.casefold().endswith("_probability"):
+                output += "_"  # else its mask might have the name of another photo's probability map
             while output.casefold() in taken or (len(sharing) > 1 and output.casefold() in by_stem):
                 output += "_"
             taken.add(output.casefold())
@@ -142,7 +152,7 @@ class Failure:
 
 
 def failure_of(name: str, stage: str, error: BaseException) -> Failure:
-    """Say why an input failed: MONAI wraps errors, so the innermost is what a user has to know.
+    """Say why an input failed: MONAI wraps errors, so the innermost, or ours inside it, is what a user has to know.
 
     Args:
         name: path relative to the input folder.
@@ -155,7 +165,7 @@ def failure_of(name: str, stage: str, error: BaseException) -> Failure:
     Raises:
         SettingError: that is the innermost error: it would be the same for every input.
     """
-    while error.__cause__ is not None:
+    while error.__cause__ is not None and not isinstance(error, (SettingError, UnreadableImageError)):
         error = error.__cause__
     if isinstance(error, SettingError):
         raise error

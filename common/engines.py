@@ -25,7 +25,7 @@ class TolerantEvaluator(SupervisedEvaluator):
         self.results = results
         self.add_event_handler(Events.COMPLETED, self._report)
 
-    def _iteration(self, engine: Engine, batchdata: Any) -> Any:
+    def _iteration(self, engine: Any, batchdata: Any) -> Any:
         if isinstance(batchdata, Failure):
             return self._fail(batchdata)
         name = batchdata["name"][0]
@@ -40,12 +40,13 @@ class TolerantEvaluator(SupervisedEvaluator):
         self.state.batch = []
         return []
 
-    def run(self) -> None:
+    def run(self, global_epoch: int = 1) -> None:  # type: ignore[override]
         """Run over all inputs; when every one was done before there is nothing to run."""
-        if len(self.data_loader) == 0:
+        loader: Any = self.data_loader
+        if len(loader) == 0:
             self._report(self)
             return
-        super().run()
+        super().run(global_epoch)
 
     def _report(self, engine: Engine) -> None:
         logging.getLogger(type(self).__name__).info(self.results.summary())

@@ -6,6 +6,7 @@ import io
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
@@ -14,6 +15,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from common.errors import UnreadableImageError
 
 PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".ppm", ".gif"})
+_BITS_PER_SAMPLE, _ORIENTATION = 258, 274
+_PNG_COLOUR_TYPES = (2, 6)
 
 
 def _to_uint8(values: NDArray[Any]) -> NDArray[np.uint8]:
@@ -30,14 +33,54 @@ def _to_uint8(values: NDArray[Any]) -> NDArray[np.uint8]:
     return np.rint(values * (255.0 / full_scale)).astype(np.uint8)
 
 
-def _decode_tiff(content: bytes) -> NDArray[Any]:
-    """Decode what Pillow cannot: TIFF with 16 bits in each of several channels."""
-    pixels = tifffile.imread(io.BytesIO(content))
-    if pixels.ndim == 3 and pixels.shape[0] in (3, 4) and pixels.shape[-1] not in (3, 4):
-        pixels = np.moveaxis(pixels, 0, -1)
+def _turn(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Turn pixels ``(H, W[, C])`` as the TIFF and EXIF tag ``Orientation`` says."""
+    if orientation in (5, 6, 7, 8):
+        pixels = np.swapaxes(pixels, 0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return pixels
+
+
+def _decode_deep_tiff(content: bytes) -> NDArray[Any]:
+    """Decode the first page of a TIFF with more than 8 bits, of which Pillow loses some or misreads them."""
+    with tifffile.TiffFile(io.BytesIO(content)) as file:
+        page = file.pages[0]
+        if page.photometric == tifffile.PHOTOMETRIC.SEPARATED:
+            raise ValueError("it is CMYK with more than 8 bits; save it as RGB")
+        if page.size > 2 * (Image.MAX_IMAGE_PIXELS or page.size):
+            raise ValueError(f"it claims to have {page.size} values")
+        pixels = page.asarray()
+        if pixels.ndim == 3 and page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
+            pixels = np.moveaxis(pixels, 0, -1)
+        tag = page.tags.get("Orientation")
     if pixels.ndim not in (2, 3):
         raise ValueError(f"its pixels have shape {pixels.shape}; one page of a grey or colour photo is expected")
-    return pixels
+    return _turn(pixels, int(tag.value) if tag is not None else 1)
+
+
+def _decode_deep_png(content: bytes) -> NDArray[Any]:
+    """Decode a colour PNG with 16 bits, of which Pillow keeps only the upper 8."""
+    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None:
+        raise ValueError("its data are damaged")
+    code = cv2.COLOR_BGRA2RGBA if pixels.ndim == 3 and pixels.shape[2] == 4 else cv2.COLOR_BGR2RGB
+    return np.asarray(pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, code))
+
+
+def _on_black(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Bring ``(H, W[, C])`` with or without transparency to ``(H, W)`` or ``(H, W, 3)``."""
+    if pixels.ndim == 2 or pixels.shape[2] == 3:
+        return pixels
+    if pixels.shape[2] not in (1, 2, 4):
+        raise ValueError(f"it has {pixels.shape[2]} channels; a photo has 1, 3, or one more for transparency")
+    colours = pixels[..., :3] if pixels.shape[2] == 4 else pixels[..., 0]
+    if pixels.shape[2] == 1:
+        return colours
+    share = pixels[..., -1] / 255.0
+    return np.rint(colours * (share[..., None] if colours.ndim == 3 else share)).astype(np.uint8)
 
 
 def _flatten(image: Image.Image) -> Image.Image | NDArray[Any]:
@@ -74,18 +117,32 @@ def read_pixels(path: str | Path) -> NDArray[np.uint8]:
     if not content:
         raise UnreadableImageError(path, "is empty (0 bytes)")
     try:
-        try:
-            with Image.open(io.BytesIO(content)) as opened:
-                flat = _flatten(ImageOps.exif_transpose(opened))
-        except UnidentifiedImageError:
-            if path.suffix.lower() not in (".tif", ".tiff"):
-                raise
-            flat = _decode_tiff(content)
-        pixels = _to_uint8(np.asarray(flat))
+        return _decode(content, path.suffix.lower() in (".tif", ".tiff"))
     except UnidentifiedImageError as error:
         raise UnreadableImageError(path, "is not an image of a known format") from error
-    except (OSError, SyntaxError, ValueError, EOFError, MemoryError, Image.DecompressionBombError) as error:
-        raise UnreadableImageError(path, f"cannot be decoded ({error})") from error
-    except tifffile.TiffFileError as error:
-        raise UnreadableImageError(path, f"cannot be decoded ({error})") from error
-    return pixels[..., :3] if pixels.ndim == 3 else pixels
+    except Exception as error:  # what a decoder raises on a damaged file has no end
+        raise UnreadableImageError(path, f"cannot be decoded ({error or type(error).__name__})") from error
+
+
+def _decode(content: bytes, may_be_tiff: bool) -> NDArray[np.uint8]:
+    """Decode a file's content."""
+    try:
+        with Image.open(io.BytesIO(content)) as opened:
+            if opened.format == "TIFF" and max(opened.tag_v2.get(_BITS_PER_SAMPLE, (1,))) > 8:  # type: ignore[attr-defined]
+                flat: Any = _decode_deep_tiff(content)
+            elif opened.format == "PNG" and content[24] == 16 and content[25] in _PNG_COLOUR_TYPES:
+                flat = _turn(_decode_deep_png(content), opened.getexif().get(_ORIENTATION, 1))
+            else:
+                flat = _flatten(ImageOps.exif_transpose(opened))
+    except UnidentifiedImageError:
+        if not may_be_tiff:
+            raise
+        flat = _decode_deep_tiff(content)
+    pixels = np.asarray(flat)
+    if pixels.size == 0:
+        raise ValueError("it has no pixels")
+    if pixels.ndim == 3 and pixels.shape[2] in (2, 4) and pixels.dtype == np.uint16:
+        full_scale = max(255, int(pixels[..., -1].max()))
+        alpha = np.rint(pixels[..., -1:] * (255.0 / full_scale)).astype(np.uint8)
+        return _on_black(np.concatenate([_to_uint8(pixels[..., :-1]), alpha], axis=2))
+    return np.ascontiguousarray(_on_black(_to_uint8(pixels)))

@@ -32,6 +32,17 @@ def _cell(value: Any) -> Any:
     return "" if math.isnan(value) else f"{value:.6g}"
 
 
+def _end_of_last_row(content: bytes) -> int:
+    """Where the last whole row of a table ends: a line break inside quotes ends none."""
+    end = position = quotes = 0
+    for line in content.splitlines(keepends=True):
+        position += len(line)
+        quotes += line.count(b'"')
+        if line.endswith(b"\n") and quotes % 2 == 0:
+            end = position
+    return end
+
+
 class ResultFolder:
     """Writes what a run finds, so that every finished image is on the disk and none is lost.
 
@@ -70,7 +81,7 @@ class ResultFolder:
 
     def _read_earlier_rows(self) -> None:
         content = self.results.read_bytes()
-        whole = content[: content.rfind(b"\n") + 1]
+        whole = content[: _end_of_last_row(content)]
         if len(whole) != len(content):
             with self.results.open("r+b") as file:
                 file.truncate(len(whole))
@@ -89,10 +100,12 @@ class ResultFolder:
         kept = [row for row in rows if self._files_are_there(row)]
         self.done = {row["image"] for row in kept}
         if len(kept) != len(rows):
-            lines = [_line(list(self.columns or []))] + [_line(list(row.values())) for row in kept]
+            lines = [_line(list(self.columns or []))] + [_line([row[name] for name in self.columns or ()]) for row in kept]
             self.write(RESULTS, b"".join(lines))
 
     def _files_are_there(self, row: Mapping[str, str]) -> bool:
+        if set(row) != set(self.columns or ()) or None in row.values():
+            return False
         files = [value for name, value in row.items() if name.startswith(_FILE_COLUMNS) and value]
         return all((self.folder / name).is_file() for name in files)
 

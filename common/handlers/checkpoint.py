@@ -28,7 +28,7 @@ def _bare(network: nn.Module) -> nn.Module:
 def rank() -> int:
     """Number of this process among those of a distributed training; 0 when there is only one."""
     distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-    return torch.distributed.getrank() if distributed else 0
+    return torch.distributed.get_rank() if distributed else 0
 
 
 def checkpoints(folder: str | Path) -> list[Path]:
@@ -60,8 +60,9 @@ class BestWeights:
 
     def __call__(self, engine: Engine) -> None:
         """Compare and save."""
-        name = engine.state.key_metric_name
-        value = float(engine.state.metrics[name])
+        state: Any = engine.state
+        name = state.key_metric_name
+        value = float(state.metrics[name])
         if self.best is not None and not value > self.best:
             return
         self.best = value
@@ -87,11 +88,13 @@ class EarlyStop(EarlyStopHandler):
 
     def state_dict(self) -> dict[str, Any]:
         """The best score and the number of validations since."""
-        return dict(self._handler.state_dict())
+        handler: Any = self._handler
+        return dict(handler.state_dict())
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore them."""
-        self._handler.load_state_dict(dict(state))
+        handler: Any = self._handler
+        handler.load_state_dict(dict(state))
 
 
 class ResumableTraining:
@@ -174,7 +177,8 @@ class ResumableTraining:
             return
         path = self.folder / f"checkpoint_epoch={engine.state.epoch}.pt"
         version, keys, gauss = random.getstate()
-        kind, numbers, position, has_gauss, cached = np.random.get_state()  # type: ignore[misc]
+        numpy_state: Any = np.random.get_state()
+        kind, numbers, position, has_gauss, cached = numpy_state
         content: dict[str, Any] = {
             name: (_bare(part) if isinstance(part, nn.Module) else part).state_dict()
             for name, part in self.state.items()
@@ -183,7 +187,7 @@ class ResumableTraining:
         content["random"] = {
             "torch": torch.get_rng_state(),
             "python": [version, list(keys), gauss],
-            "numpy": [str(kind), numbers.tolist(), int(position), int(has_gauss), float(cached)],  # type: ignore[union-attr]
+            "numpy": [str(kind), numbers.tolist(), int(position), int(has_gauss), float(cached)],
         }
         save_durably(content, path)
         for older in checkpoints(self.folder):

@@ -74,7 +74,8 @@ class SegmentationReport:
     def score(self, engine: Engine) -> None:
         """Score the photos of one iteration."""
         generator = np.random.default_rng((self.seed, engine.state.iteration))
-        for item, output in zip(engine.state.batch, engine.state.output, strict=True):
+        state: Any = engine.state
+        for item, output in zip(state.batch, state.output, strict=True):
             data = {**item, **output}
             region = next(to_picture(data[key]) > 0 for key in self.region_keys if key in data)
             for channel, structure in enumerate(self.structures):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,11 +57,9 @@ class LearningCurves:
         """Add the epoch and draw the figure."""
         epoch = float(engine.state.epoch)
         values = {"train_loss": self._sum / max(1, self._count)}
-        values.update({name: float(value) for name, value in engine.state.metrics.items() if np.isscalar(value)})
+        values.update(_numbers(engine.state.metrics))
         if self.validator is not None and self.validator.state.epoch == engine.state.epoch:
-            values.update(
-                {name: float(value) for name, value in self.validator.state.metrics.items() if np.isscalar(value)}
-            )
+            values.update(_numbers(self.validator.state.metrics))
         for name, value in values.items():
             self.values.setdefault(name, []).append([epoch, value])
         if rank() != 0:
@@ -89,13 +87,17 @@ class LearningCurves:
         self.values = {name: [list(point) for point in points] for name, points in state["values"].items()}
 
 
+def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in metrics.items() if isinstance(value, (int, float, np.number))}
+
+
 class FigurePanels:
     """After every validation draws the first photos as rows of photo, truth and prediction, to PNG and TensorBoard.
 
     Attach it to the evaluator.
 
     Args:
-        output_dir: folder of ``figures/epoch_<n>.jpg`` and of the TensorBoard log.
+        output_dir: folder of ``figures/epoch_<n>.png`` and of the TensorBoard log.
         structures: names of the channels of the masks.
         count: number of photos.
         photo: gives an RGB picture ``(H, W, 3)`` of uint8 from a network's input ``(3, W, H)``.
@@ -128,7 +130,8 @@ class FigurePanels:
         self._rows = []
 
     def _add(self, engine: Engine) -> None:
-        for item, output in zip(engine.state.batch, engine.state.output, strict=True):
+        state: Any = engine.state
+        for item, output in zip(state.batch, state.output, strict=True):
             if len(self._rows) < self.count:
                 data = {**item, **output}
                 photo = self.photo(data["image"])
@@ -146,7 +149,7 @@ class FigurePanels:
         picture = np.concatenate(self._rows, axis=0)
         folder = self.folder / "figures"
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"epoch_{engine.state.epoch:04d}.jpg").write_bytes(encode_picture(picture))
+        (folder / f"epoch_{engine.state.epoch:04d}.png").write_bytes(encode_picture(picture, ".png"))
         if self._writer is None:
             self._writer = SummaryWriter(str(self.folder))
         self._writer.add_image("photo, truth, prediction", picture, engine.state.epoch, dataformats="HWC")

@@ -53,7 +53,8 @@ class ResultWriter:
 
     def __call__(self, engine: Engine) -> None:
         """Write the results of one iteration; a photo whose results cannot be written is recorded as a failure."""
-        for item, output in zip(engine.state.batch, engine.state.output, strict=True):
+        state: Any = engine.state
+        for item, output in zip(state.batch, state.output, strict=True):
             data = {**item, **output}
             try:
                 self._write(data)

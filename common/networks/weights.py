@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import pickle
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 from urllib.parse import urlparse
+from urllib.request import url2pathname
 
 import torch
 from torch import nn
@@ -21,7 +21,7 @@ def read_checkpoint(source: str | Path) -> dict[str, Any]:
     """Read a checkpoint with ``weights_only=True`` on the CPU.
 
     Args:
-        source: path, or ``http(s)`` URL (kept in torch's hub cache once it was loaded).
+        source: path, ``file`` URL, or ``http(s)`` URL (kept in torch's hub cache once it was loaded).
 
     Returns:
         What the file holds; the state of the network where it stands under ``model`` or ``state_dict``.
@@ -30,17 +30,19 @@ def read_checkpoint(source: str | Path) -> dict[str, Any]:
         SettingError: the file is missing, cannot be fetched, or is no checkpoint.
     """
     try:
-        if urlparse(str(source)).scheme in ("http", "https"):
+        scheme = urlparse(str(source)).scheme
+        if scheme in ("http", "https"):
             content = torch.hub.load_state_dict_from_url(str(source), map_location="cpu", weights_only=True)
         else:
-            content = torch.load(source, map_location="cpu", weights_only=True)
+            path = url2pathname(urlparse(str(source)).path) if scheme == "file" else source
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise SettingError(f"The weights {source} do not exist: check the path.") from error
     except (URLError, TimeoutError) as error:
         raise SettingError(
             f"The weights {source} cannot be fetched ({error}): download the file and give its path."
         ) from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+    except Exception as error:  # what the unpickler raises on a damaged file has no end
         raise SettingError(f"The file {source} is no checkpoint that can be read: {_first_line(error)}") from error
     for name in ("model", "state_dict"):
         if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
@@ -127,15 +129,15 @@ def save_durably(content: Any, path: str | Path) -> None:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with temporary.open("wb") as file:
             torch.save(content, file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:

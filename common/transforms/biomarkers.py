@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from monai.config import KeysCollection
@@ -36,7 +36,7 @@ class VesselBiomarkersd(MapTransform):
         self.fov_key = fov_key
         self.pixel_size = pixel_size
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+    def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
         """Compute them for every key."""
         d = dict(data)
         field_of_view = to_picture(d[self.fov_key]) > 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,7 @@ _CLEAR_AGREEMENT = 0.95
 # Thresholds in the order in which they are tried: share of the way from dark to bright, and the least of grey levels.
 _THRESHOLDS = ((0.12, 3.0), (0.05, 1.0), (0.25, 3.0), (0.02, 0.5), (0.4, 3.0))
 _MAX_SURROUND = 0.35
+_MIN_RADIUS = 0.4
 _LIGHT, _COLOURLESS = 170, 16
 _INTERPOLATION = {"area": cv2.INTER_AREA, "bilinear": cv2.INTER_LINEAR, "nearest": cv2.INTER_NEAREST}
 
@@ -38,12 +39,15 @@ class FieldOfView:
         radius: in pixels. Half the longer side of the frame when no circle was found.
         shape: height and width of the photo.
         found: whether a circle was found; if not, the whole frame is the field of view.
+        limits: first row, row after the last, first column and column after the last that the camera shows, where
+            black bands inside the frame cut the circle off; None where none do.
     """
 
     center: tuple[float, float]
     radius: float
     shape: tuple[int, int]
     found: bool
+    limits: tuple[int, int, int, int] | None = None
 
     @property
     def note(self) -> str:
@@ -52,7 +56,7 @@ class FieldOfView:
 
     @property
     def box(self) -> tuple[slice, slice]:
-        """Rows and columns of the smallest box that holds the circle inside the frame."""
+        """Rows and columns of the smallest box that holds what is seen of the circle."""
         if not self.found:
             return slice(0, self.shape[0]), slice(0, self.shape[1])
         starts = [max(0, int(np.floor(middle - self.radius))) for middle in self.center]
@@ -60,6 +64,9 @@ class FieldOfView:
             min(side, int(np.ceil(middle + self.radius)) + 1)
             for middle, side in zip(self.center, self.shape, strict=True)
         ]
+        if self.limits is not None:
+            top, bottom, left, right = self.limits
+            starts, stops = [max(starts[0], top), max(starts[1], left)], [min(stops[0], bottom), min(stops[1], right)]
         return slice(starts[0], stops[0]), slice(starts[1], stops[1])
 
     def mask(self) -> NDArray[np.bool_]:
@@ -69,6 +76,9 @@ class FieldOfView:
         rows = (np.arange(self.shape[0], dtype=np.float32) - self.center[0]) ** 2
         columns = (np.arange(self.shape[1], dtype=np.float32) - self.center[1]) ** 2
         inside: NDArray[np.bool_] = rows[:, None] + columns[None, :] <= self.radius**2
+        if self.limits is not None:
+            top, bottom, left, right = self.limits
+            inside[:top] = inside[bottom:] = inside[:, :left] = inside[:, right:] = False
         return inside
 
 
@@ -77,7 +87,8 @@ def _without_bright_frame(small: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
 
     Such is a page or a viewer's window around the photo, or a strip with a caption.
     """
-    lowest, highest = small.min(axis=2), small.max(axis=2)
+    red, green, blue = cv2.split(small)
+    lowest, highest = cv2.min(cv2.min(red, green), blue), cv2.max(cv2.max(red, green), blue)
     light = ((lowest >= _LIGHT) & (highest - lowest <= _COLOURLESS)).astype(np.uint8)
     edge = np.concatenate([light[0], light[-1], light[:, 0], light[:, -1]])
     if np.count_nonzero(edge) < 0.2 * len(edge):
@@ -120,7 +131,26 @@ def _fit_circle_robustly(points: NDArray[np.float64]) -> tuple[float, float, flo
     return x, y, radius, float(residual.mean() / max(radius, 1e-6))
 
 
-def _circle_of(region: NDArray[np.uint8]) -> tuple[FieldOfView, float] | None:
+def _first_full_line(region: NDArray[np.uint8], disc: NDArray[np.bool_], smooth: NDArray[np.uint8]) -> int:
+    """Number of the first row if there the region begins at once with the circle's whole width, else 0.
+
+    So it does below a black band that cuts the circle off. Where a circle is dark near its rim, the region widens
+    slowly, or its brightness grows slowly.
+    """
+    chord = np.count_nonzero(disc, axis=1)
+    covered = np.count_nonzero(disc & (region > 0), axis=1)
+    first = int(np.argmax(chord > 0))
+    full = (covered >= 0.8 * chord) & (chord > 0)
+    line = int(np.argmax(full))
+    gap = line - first
+    if not full.any() or gap < max(4, 0.02 * len(chord)) or covered[line - 4] > 0.3 * chord[line - 4]:
+        return 0
+    step = min(line + 4, len(chord) - 1)
+    rise = float(np.median(smooth[step][disc[step]])) - float(np.median(smooth[line - 4][disc[line]]))
+    return line if rise > 0.2 * float(np.median(smooth[disc])) else 0
+
+
+def _circle_of(region: NDArray[np.uint8], smooth: NDArray[np.uint8]) -> tuple[FieldOfView, float] | None:
     """Fit a circle to a region's outline; also say how well region and circle agree. None if it is not round."""
     height, width = region.shape
     contours, _ = cv2.findContours(region, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
@@ -136,33 +166,38 @@ def _circle_of(region: NDArray[np.uint8]) -> tuple[FieldOfView, float] | None:
     x, y, radius, residual = _fit_circle_robustly(points)
     if residual > _MAX_RESIDUAL or not 0.25 * min(height, width) <= radius <= 1.5 * max(height, width):
         return None
-    circle = FieldOfView((y, x), radius, (height, width), True)
+    disc = FieldOfView((y, x), radius, (height, width), True).mask()
+    top, left = _first_full_line(region, disc, smooth), _first_full_line(region.T, disc.T, smooth.T)
+    bottom = height - _first_full_line(region[::-1], disc[::-1], smooth[::-1])
+    right = width - _first_full_line(region.T[::-1], disc.T[::-1], smooth.T[::-1])
+    limits = (top, bottom, left, right)
+    is_cut = limits != (0, height, 0, width)
+    circle = FieldOfView((y, x), radius, (height, width), True, limits if is_cut else None)
     disc = circle.mask()
     agreement = np.count_nonzero(disc & (region > 0)) / max(1, np.count_nonzero(disc | (region > 0)))
     return (circle, agreement) if agreement >= _MIN_AGREEMENT else None
 
 
-def _stands_out(circle: FieldOfView, smooth: NDArray[np.uint8], dark: float) -> bool:
-    """Whether what is around the circle is dark beside what is in it: around the optic disc it is not."""
+def _stands_out(circle: FieldOfView, smooth: NDArray[np.uint8]) -> bool:
+    """Whether the circle is large and what is around it dark: the optic disc on a photo of it alone is neither."""
     disc = circle.mask()
-    if disc.all():
+    if disc.all() or circle.radius < _MIN_RADIUS * min(circle.shape):
         return False
-    inside = float(np.median(smooth[disc])) - dark
-    outside = float(np.quantile(smooth[~disc], 0.75)) - dark
-    return inside > 0 and outside <= _MAX_SURROUND * inside
+    return float(np.quantile(smooth[~disc], 0.75)) <= _MAX_SURROUND * float(np.median(smooth[disc]))
 
 
 def _find_circle(small: NDArray[np.uint8]) -> FieldOfView | None:
     """Find the circle on a reduced photo, at the first threshold at which there clearly is one."""
-    smooth = cv2.medianBlur(np.ascontiguousarray(small.max(axis=2)), 5)
+    red, green, blue = cv2.split(small)
+    smooth = cv2.medianBlur(cv2.max(cv2.max(red, green), blue), 5)
     dark, bright = np.percentile(smooth, (1, 90)).astype(float)
     best: tuple[float, FieldOfView] | None = None
     for number, (share, least) in enumerate(_THRESHOLDS):
-        fitted = _circle_of(_bright_region(smooth, dark + max(least, share * (bright - dark))))
+        fitted = _circle_of(_bright_region(smooth, dark + max(least, share * (bright - dark))), smooth)
         if fitted is None:
             continue
         circle, agreement = fitted
-        if number > 0 and not _stands_out(circle, smooth, dark):
+        if number > 0 and not _stands_out(circle, smooth):
             continue
         if best is None or agreement > best[0]:
             best = (agreement, circle)
@@ -202,7 +237,11 @@ def find_field_of_view(photo: NDArray[np.uint8]) -> FieldOfView:
         return FieldOfView(((height - 1) / 2, (width - 1) / 2), max(height, width) / 2, (height, width), False)
     rows, columns = height / size[1], width / size[0]
     center = ((circle.center[0] + 0.5) * rows - 0.5, (circle.center[1] + 0.5) * columns - 0.5)
-    return FieldOfView(center, circle.radius * (rows + columns) / 2, (height, width), True)
+    limits = None
+    if circle.limits is not None:
+        top, bottom, left, right = circle.limits
+        limits = (round(top * rows), round(bottom * rows), round(left * columns), round(right * columns))
+    return FieldOfView(center, circle.radius * (rows + columns) / 2, (height, width), True, limits)
 
 
 def _resize(picture: NDArray[Any], size: tuple[int, int], mode: str) -> NDArray[Any]:
@@ -260,7 +299,7 @@ class FieldOfViewd(MapTransform, InvertibleTransform):
         self.blank = blank
         self.fov_key = fov_key
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+    def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
         """Find the circle on the photo and apply it to every key."""
         d = dict(data)
         photo = to_picture(d[self.ref_key]).astype(np.uint8, copy=False)
@@ -286,7 +325,7 @@ class FieldOfViewd(MapTransform, InvertibleTransform):
         d["note"] = "; ".join(part for part in (str(d.get("note", "")), view.note) if part)
         return d
 
-    def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+    def inverse(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
         """Return every key to the input's own size."""
         d = dict(data)
         for key in self.key_iterator(d):
@@ -315,7 +354,7 @@ class KeepInsided(MapTransform):
         super().__init__(keys, allow_missing_keys)
         self.fov_key = fov_key
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+    def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
         """Multiply every key by the mask."""
         d = dict(data)
         inside = torch.as_tensor(d[self.fov_key]) > 0

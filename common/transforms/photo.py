@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import cv2
@@ -63,10 +63,10 @@ class LoadMaskd(_LoadPictured):
         super().__init__(keys, MaskReader(), allow_missing_keys)
         self.ref_key = ref_key
 
-    def __call__(self, data: Mapping[Hashable, Any], reader: ImageReader | None = None) -> dict[Hashable, Any]:
+    def __call__(self, data: Mapping[Any, Any], reader: ImageReader | None = None) -> dict[Any, Any]:
         """Load, check and bring to 0 and 1."""
         paths = {key: data[key] for key in self.key_iterator(dict(data))}
-        d: dict[Hashable, Any] = super().__call__(data, reader)
+        d: dict[Any, Any] = super().__call__(data, reader)
         for key, path in paths.items():
             mask = d[key]
             if mask.shape[1:] != d[self.ref_key].shape[1:]:
@@ -140,7 +140,7 @@ class LabClahed(MapTransform):
         super().__init__(keys, allow_missing_keys)
         self.clahe = LabClahe(clip_limit, tiles)
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+    def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
         """Apply it to every key."""
         d = dict(data)
         for key in self.key_iterator(d):
@@ -192,7 +192,7 @@ class RandHued(RandomizableTransform, MapTransform):
         self.max_angle = max_angle
         self.max_saturation = max_saturation
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+    def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
         """Draw once, apply to every key."""
         d = dict(data)
         self.randomize(None)

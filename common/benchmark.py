@@ -1,0 +1,325 @@
+"""Speed and memory of the bundles, measured on this machine with the bundles' own configs.
+
+The steps of an inference are timed inside the bundle's own evaluator, at its events; nothing is built anew here. Ratios
+are of numbers taken in one run, in turn, so that what else the machine does meets all of them alike.
+"""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from common.bundles import available_bundles, find_bundle, has_weights, open_bundle
+from common.errors import SettingError
+
+if TYPE_CHECKING:
+    import torch
+
+STEPS = ("read", "preprocess", "network", "postprocess", "write")
+MAX_RATIO = 1.3
+MAX_GIGABYTES = 2.5
+_EAGER, _BFLOAT16 = "eager, float32", "eager, bfloat16 autocast"
+_CROP = 64
+_SLOW = 4.0
+_MEASURE = (
+    "import resource, subprocess, sys\n"
+    "code = subprocess.call(sys.argv[1:], stdout=sys.stderr)\n"
+    "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)\n"
+    "sys.exit(code)"
+)
+
+
+@dataclass(frozen=True)
+class Size:
+    """Size of a photo in pixels."""
+
+    width: int
+    height: int
+
+    @classmethod
+    def parse(cls, text: str) -> Size:
+        """Read ``565x584``: width x height.
+
+        Raises:
+            SettingError: it is of another form.
+        """
+        parts = text.lower().split("x")
+        if len(parts) != 2 or not all(part.isdecimal() for part in parts):
+            raise SettingError(f"The size '{text}' in --sizes is not WIDTHxHEIGHT: write for example 565x584.")
+        return cls(int(parts[0]), int(parts[1]))
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height}"
+
+
+def run_benchmark(bundles: Sequence[str], output: str | Path, sizes: Sequence[str], repeats: int) -> int:
+    """Measure bundles, print Markdown tables and write them to a file.
+
+    Args:
+        bundles: names or folders; every bundle that has weights when there is none.
+        output: the file.
+        sizes: width x height of the photos.
+        repeats: measurements of which the median is taken, at least 1.
+
+    Returns:
+        The exit code 0.
+
+    Raises:
+        SettingError: a setting is wrong, or a bundle has no weights.
+    """
+    if repeats < 1:
+        raise SettingError(f"--repeats is {repeats}: give 1 or more.")
+    target = Path(output)
+    if not target.resolve().parent.is_dir():
+        raise SettingError(f"The folder of --output {target} does not exist: make it, or give another file.")
+    measured = [Size.parse(size) for size in sizes]
+    folders = [find_bundle(name) for name in bundles] or [
+        path for path in available_bundles().values() if has_weights(path)
+    ]
+    for folder in folders:
+        if not has_weights(folder):
+            raise SettingError(
+                f"The bundle {folder.name} has no models/model.pt: train it, or leave it out of --bundles."
+            )
+    if not folders:
+        raise SettingError("No bundle has weights to measure: train one with `retina train` and put them into it.")
+    parts = []
+    with tempfile.TemporaryDirectory() as temporary:
+        photos = {size: _draw_photo(Path(temporary), size) for size in measured}
+        for folder in folders:
+            parts.append(_measure_bundle(folder, photos, Path(temporary), repeats))
+    text = f"{_machine()}\n\n" + "\n".join(parts)
+    target.write_text(text, encoding="utf-8")
+    print(text)
+    print(f"Written to {target}")
+    return 0
+
+
+def _note(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _draw_photo(folder: Path, size: Size) -> Path:
+    from common.phantoms import write_fundus_phantoms
+
+    _note(f"drawing a photo of {size}")
+    written = write_fundus_phantoms(
+        folder / str(size), 1, sizes=[(size.height, size.width)], fields_of_view=["round"], photo_suffixes=[".jpg"]
+    )
+    return written / "image"
+
+
+def _machine() -> str:
+    import torch
+
+    return (
+        f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads, Python "
+        f"{platform.python_version()}, PyTorch {torch.__version__}; inference on "
+        f"{'a GPU' if torch.cuda.is_available() else 'the CPU'}."
+    )
+
+
+def _measure_bundle(bundle: Path, photos: dict[Size, Path], temporary: Path, repeats: int) -> str:
+    """Measure one bundle; gives its tables."""
+    lines = [
+        f"## {bundle.name}",
+        "",
+        f"Seconds per photo, and their sum over the network alone (at most {MAX_RATIO}); peak memory of a process that "
+        f"does one photo (at most {MAX_GIGABYTES} GB).",
+        "",
+        f"| photo | {' | '.join(STEPS)} | sum | sum / network | memory |",
+        f"|---|{'---:|' * (len(STEPS) + 3)}",
+    ]
+    networks: list[str] = []
+    for size, folder in photos.items():
+        _note(f"{bundle.name}: {size}")
+        output = temporary / f"{bundle.name}_{size}"
+        gigabytes = _peak_memory(bundle, folder, output / "memory")
+        workflow = open_bundle(
+            bundle, ["inference.json"], {"dataset_dir": str(folder), "output_dir": str(output / "steps")}
+        )
+        seconds, batch = _time_steps(workflow, repeats)
+        total = sum(seconds.values())
+        cells = [f"{seconds[step]:.3f}" for step in STEPS]
+        lines.append(
+            f"| {size} | {' | '.join(cells)} | {total:.3f} | {total / seconds['network']:.2f} | {gigabytes:.2f} GB |"
+        )
+        if size == list(photos)[-1]:
+            _note(f"{bundle.name}: forms of the network")
+            networks = _compare_networks(workflow, batch, temporary, repeats)
+    return "\n".join([*lines, "", *networks, ""])
+
+
+def _peak_memory(bundle: Path, photos: Path, output: Path) -> float:
+    """Gigabytes that a fresh process with the real inference takes at most.
+
+    A small process starts it and asks for the peak of its child: a process takes over, as its own peak, that of the
+    one that it was started from, and this one may be large.
+    """
+    command = [sys.executable, "-c", _MEASURE, sys.executable, "-m", "monai.bundle", "run"]
+    for name, value in (
+        ("config_file", bundle / "configs" / "inference.json"),
+        ("bundle_root", bundle),
+        ("dataset_dir", photos),
+        ("output_dir", output),
+    ):
+        command += [f"--{name}", str(value)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SettingError(f"The inference of {bundle.name} failed: {done.stderr.strip().splitlines()[-1]}")
+    # Linux counts in kilobytes, macOS in bytes.
+    return int(done.stdout) / (1e9 if sys.platform == "darwin" else 1e6 / 1.024)
+
+
+class _Stamp:
+    """An identity among the transforms: notes when the data came by."""
+
+    def __init__(self) -> None:
+        self.moment = 0.0
+
+    def __call__(self, data: Any) -> Any:
+        self.moment = time.perf_counter()
+        return data
+
+
+def _time_steps(workflow: Any, repeats: int) -> tuple[dict[str, float], torch.Tensor]:
+    """Median seconds of each step of the bundle's own evaluator, and the last batch that its network was given."""
+    from ignite.engine import Events
+    from monai.engines.utils import IterationEvents
+    from monai.transforms import LoadImaged
+
+    evaluator = workflow.parser.get_parsed_content("evaluator")
+    network = workflow.parser.get_parsed_content("network")
+    preprocessing = workflow.parser.get_parsed_content("preprocessing")
+    transforms = list(preprocessing.transforms)
+    readers = [number for number, transform in enumerate(transforms) if isinstance(transform, LoadImaged)]
+    loaded = _Stamp()
+    transforms.insert(readers[-1] + 1 if readers else 0, loaded)
+    preprocessing.transforms = tuple(transforms)
+
+    moments: dict[str, float] = {}
+    runs: list[dict[str, float]] = []
+
+    def note(name: str) -> Callable[[], None]:
+        return lambda: moments.__setitem__(name, time.perf_counter())
+
+    def finish() -> None:
+        middle = (loaded.moment, moments["loaded"], moments["network"], moments["post"])
+        edges = (moments["start"], *middle, time.perf_counter())
+        runs.append({step: edges[i + 1] - edges[i] for i, step in enumerate(STEPS)})
+
+    # Ignite calls the handlers of an event in the order in which they were added: these come after the bundle's own.
+    evaluator.add_event_handler(Events.GET_BATCH_STARTED, note("start"))
+    evaluator.add_event_handler(Events.GET_BATCH_COMPLETED, note("loaded"))
+    evaluator.add_event_handler(IterationEvents.FORWARD_COMPLETED, note("network"))
+    evaluator.add_event_handler(IterationEvents.MODEL_COMPLETED, note("post"))
+    evaluator.add_event_handler(Events.ITERATION_COMPLETED, finish)
+    batches: list[torch.Tensor] = []
+    hook = network.register_forward_pre_hook(lambda _, inputs: batches.append(inputs[0]))
+    evaluator.run()
+    hook.remove()
+    if not runs:
+        failures = Path(workflow.parser.get_parsed_content("results").failures)
+        raise SettingError(f"The bundle failed on the photo: {failures.read_text(encoding='utf-8').splitlines()[-1]}")
+    # The first run warms up; it is not counted.
+    runs.clear()
+    for _ in range(repeats):
+        evaluator.run()
+    return {step: statistics.median(run[step] for run in runs) for step in STEPS}, batches[-1]
+
+
+def _compare_networks(workflow: Any, batch: torch.Tensor, temporary: Path, repeats: int) -> list[str]:
+    """Time the network alone in several forms, in turn, on a batch of the photo."""
+    import torch
+
+    network = workflow.parser.get_parsed_content("network").eval()
+    batch = torch.as_tensor(batch).detach()
+    crop = batch[..., :_CROP, :_CROP].contiguous()
+    with torch.inference_mode():
+        forms = _network_forms(network, batch, temporary)
+        # bfloat16 can be a hundred times slower on a CPU without arithmetic for it: a small part of the batch tells.
+        slow = _bfloat16_ratio(network, crop)
+        if slow > _SLOW:
+            del forms[_BFLOAT16]
+        outputs = {name: torch.as_tensor(form()).float().cpu() for name, form in forms.items()}
+        seconds: dict[str, list[float]] = {name: [] for name in forms}
+        for _ in range(repeats):
+            for name, form in forms.items():
+                seconds[name].append(_seconds(form, batch.is_cuda))
+    base = statistics.median(seconds[_EAGER])
+    shape = "x".join(str(side) for side in batch.shape)
+    lines = [
+        f"The network alone on a batch of {shape}: time relative to eager float32 of the same run, and largest "
+        "difference of the logits.",
+        "",
+        "| network | seconds | ratio | difference |",
+        "|---|---:|---:|---:|",
+    ]
+    for name, taken in seconds.items():
+        median = statistics.median(taken)
+        difference = float((outputs[name] - outputs[_EAGER]).abs().max())
+        lines.append(f"| {name} | {median:.3f} | {median / base:.2f} | {difference:.1e} |")
+    if slow > _SLOW:
+        lines.append(f"| {_BFLOAT16} (on {_CROP}x{_CROP} only: this CPU has no arithmetic for it) | | {slow:.0f} | |")
+    return lines
+
+
+def _seconds(form: Callable[[], Any], on_gpu: bool) -> float:
+    import torch
+
+    started = time.perf_counter()
+    form()
+    if on_gpu:
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def _bfloat16_ratio(network: torch.nn.Module, crop: torch.Tensor) -> float:
+    """Time of the network in bfloat16 autocast over that in float32, on a small batch, the second time of each."""
+    ratio = [
+        _seconds(_autocast(network, crop), crop.is_cuda) / _seconds(lambda: network(crop), crop.is_cuda)
+        for _ in range(2)
+    ]
+    return ratio[-1]
+
+
+def _autocast(network: torch.nn.Module, batch: torch.Tensor) -> Callable[[], torch.Tensor]:
+    import torch
+
+    def run() -> torch.Tensor:
+        with torch.autocast(batch.device.type, dtype=torch.bfloat16):
+            result: torch.Tensor = network(batch)
+        return result
+
+    return run
+
+
+def _network_forms(network: torch.nn.Module, batch: torch.Tensor, temporary: Path) -> dict[str, Callable[[], Any]]:
+    """The network in each form, as functions that run it on the batch."""
+    import onnxruntime
+    import torch
+
+    frozen = torch.jit.freeze(torch.jit.trace(network, batch))
+    path = temporary / "network.onnx"
+    torch.onnx.export(network, (batch,), str(path), input_names=["image"], dynamo=False)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    wanted = ["CUDAExecutionProvider"] * batch.is_cuda + ["CPUExecutionProvider"]
+    providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
+    session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+    array = batch.cpu().numpy()
+
+    return {
+        _EAGER: lambda: network(batch),
+        "TorchScript (traced, frozen)": lambda: frozen(batch),
+        "ONNX Runtime": lambda: session.run(None, {"image": array})[0],
+        _BFLOAT16: _autocast(network, batch),
+    }

@@ -1,0 +1,246 @@
+"""The `retina` command."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import fire
+from fire.parser import DefaultParseValue
+
+from common.bundles import find_bundle, open_bundle
+from common.errors import SettingError
+
+ALL_FAILED = 1
+WRONG_SETTING = 2
+INTERRUPTED = 130
+
+
+class _Task:
+    """A command whose arguments were understood; it runs when Fire has found none left over.
+
+    Args:
+        run: gives the exit code.
+    """
+
+    def __init__(self, run: Callable[[], int]) -> None:
+        # Private, so that Fire does not take it for a further command.
+        self._run = run
+
+
+def _deferred(command: Callable[..., int]) -> Callable[..., _Task]:
+    """Make a command give a task in place of running: Fire would report a misspelt flag only after the run."""
+
+    @functools.wraps(command)
+    def prepare(*args: Any, **kwargs: Any) -> _Task:
+        return _Task(functools.partial(command, *args, **kwargs))
+
+    return prepare
+
+
+class Commands:
+    """Retinal imaging as MONAI bundles: segment and measure photos, train, evaluate, and see that it works.
+
+    `retina COMMAND --help` describes a command.
+    """
+
+    @_deferred
+    def infer(self, bundle: str, input: str, output: str, **overrides: Any) -> int:
+        """Run a bundle on photos: masks, overlays and results.csv.
+
+        The same as `python -m monai.bundle run` with the bundle's inference.json. Finished photos are skipped, so a
+        run that was stopped goes on when it is started again; --overwrite does them anew. What cannot be used stands
+        in failures.csv. The exit code is 0, or 1 when every photo failed, or 2 when a setting is wrong.
+
+        Every id of the config can be set by a flag, a nested one with #: --threshold 0.4, --save_probability,
+        --network_def#dropout 0.1. An id that the config does not have is refused.
+
+        Args:
+            bundle: name of a bundle, or path of its folder.
+            input: folder of photos (its sub-folders too), or one photo.
+            output: folder for the results; it is made.
+            overrides: ids of the config and their values.
+        """
+        return _infer(bundle, input, output, overrides)
+
+    @_deferred
+    def train(self, bundle: str, dataset_dir: str, data_list: str, output: str, **overrides: Any) -> int:
+        """Train a bundle on your own data, or go on with a training that was stopped.
+
+        The same as `python -m monai.bundle run` with the bundle's train.json. The best weights are written to
+        OUTPUT/models/model.pt.
+
+        Every id of the config can be set by a flag, a nested one with #: --epochs 50, --learning_rate 0.0003. An id
+        that the config does not have is refused.
+
+        Args:
+            bundle: name of a bundle, or path of its folder.
+            dataset_dir: root of the data set.
+            data_list: datalist JSON, as `python -m data_lists` writes it.
+            output: folder for weights, curves and figures; it is made.
+            overrides: ids of the config and their values.
+        """
+        given = {"dataset_dir": dataset_dir, "data_list": data_list, "output_dir": output}
+        return _train(bundle, ["train.json"], given, overrides)
+
+    @_deferred
+    def evaluate(self, bundle: str, dataset_dir: str, data_list: str, output: str, **overrides: Any) -> int:
+        """Measure a bundle on data with truth: evaluation_report.json and a figure.
+
+        The same as `python -m monai.bundle run` with the bundle's train.json and evaluate.json.
+
+        Every id of the config can be set by a flag, a nested one with #: --split test, --ckpt_path my_model.pt. An id
+        that the config does not have is refused.
+
+        Args:
+            bundle: name of a bundle, or path of its folder.
+            dataset_dir: root of the data set.
+            data_list: datalist JSON, as `python -m data_lists` writes it.
+            output: folder for the report; it is made.
+            overrides: ids of the config and their values.
+        """
+        given = {"dataset_dir": dataset_dir, "data_list": data_list, "output_dir": output}
+        return _train(bundle, ["train.json", "evaluate.json"], given, overrides)
+
+    @_deferred
+    def demo(self, *, output: str = "demo_output", count: int = 4) -> int:
+        """Run every bundle that has weights on pictures drawn here, and compare with the exact truth.
+
+        Args:
+            output: folder for the pictures and the results.
+            count: number of pictures.
+        """
+        from common.demo import run_demo
+
+        return run_demo(str(output), count)
+
+    @_deferred
+    def benchmark(
+        self,
+        *,
+        bundles: str | Sequence[str] | None = None,
+        output: str = "benchmark.md",
+        sizes: Any = ("565x584", "1752x1168", "3504x2336"),
+        repeats: int = 3,
+    ) -> int:
+        """Measure the speed and the memory of the bundles on this machine, as Markdown tables.
+
+        Speed is given as ratios taken in one run, too, since these can be compared between machines.
+
+        Args:
+            bundles: names or folders, separated by commas; by default every bundle that has weights.
+            output: Markdown file to write.
+            sizes: width x height of the photos, separated by commas.
+            repeats: measurements of which the median is taken.
+        """
+        from common.benchmark import run_benchmark
+
+        return run_benchmark(_names(bundles), str(output), _names(sizes), repeats)
+
+
+def _names(value: Any) -> list[str]:
+    """Read names separated by commas; Fire has already made a tuple of some."""
+    if value is None:
+        return []
+    parts = value.split(",") if isinstance(value, str) else value
+    return [str(part).strip() for part in parts]
+
+
+def _settings(given: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Join what the arguments and the flags say; nothing may be said twice."""
+    twice = sorted(set(given) & set(overrides))
+    if twice:
+        raise SettingError(f"The setting --{twice[0]} is already given by an argument: leave the flag out.")
+    return {**given, **overrides}
+
+
+def _without_repeated_errors() -> None:
+    """Keep Ignite from logging, once per engine, the error that the command itself reports."""
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(lambda record: "terminating due to exception" not in record.getMessage())
+
+
+def _infer(bundle: str, photos: str, output: str, overrides: Mapping[str, Any]) -> int:
+    folder = find_bundle(bundle)
+    settings = _settings({"dataset_dir": photos, "output_dir": output}, overrides)
+    print(f"{folder.name}: loading", file=sys.stderr)
+    from ignite.engine import Events
+    from tqdm import tqdm
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
+    _without_repeated_errors()
+    workflow = open_bundle(folder, ["inference.json"], settings)
+    evaluator = workflow.parser.get_parsed_content("evaluator")
+    results = workflow.parser.get_parsed_content("results")
+    with (
+        tqdm(total=len(evaluator.data_loader), desc=folder.name, unit="photo") as bar,
+        logging_redirect_tqdm(),
+    ):
+        evaluator.add_event_handler(Events.ITERATION_COMPLETED, lambda: bar.update())
+        workflow.run()
+    workflow.finalize()
+    print(results.summary())
+    return ALL_FAILED if results.failed and not results.written and not results.skipped else 0
+
+
+def _train(bundle: str, configs: Sequence[str], given: Mapping[str, Any], overrides: Mapping[str, Any]) -> int:
+    folder = find_bundle(bundle)
+    workflow = open_bundle(folder, configs, _settings(given, overrides), bundle_logging=True)
+    _without_repeated_errors()
+    workflow.run()
+    workflow.finalize()
+    print(f"Finished; look at {given['output_dir']}.")
+    return 0
+
+
+def _setting_error(error: BaseException | None) -> SettingError | None:
+    """Find the wrong setting behind an error: MONAI wraps what happens while it reads a config."""
+    while error is not None and not isinstance(error, SettingError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the `retina` command.
+
+    Args:
+        arguments: of the command line, without the command's name; by default those of this process.
+
+    Returns:
+        The exit code: 0, 1 when every image failed, 2 when a setting is wrong, 130 when it was interrupted.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if {"-h", "--help"} & set(given):
+        # Fire would hand --help on to a command that takes any flag.
+        given = [name for name in given[:1] if not name.startswith("-")] + ["--", "--help"]
+    else:
+        # Fire reads arguments as Python: a folder named 1e3 would come out as a number. Values of flags have to be.
+        paths = list(itertools.takewhile(lambda name: not name.startswith("-"), given[1:]))
+        given[1 : len(paths) + 1] = [path if DefaultParseValue(path) == path else repr(path) for path in paths]
+    os.environ.setdefault("PAGER", "cat")
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    warnings.filterwarnings("ignore", module="monai|torch|ignite|timm")
+    try:
+        task = fire.Fire(
+            Commands(), given, name="retina", serialize=lambda result: None if isinstance(result, _Task) else result
+        )
+        return task._run() if isinstance(task, _Task) else 0
+    except KeyboardInterrupt:
+        print("Interrupted; what is finished stays. Start the command again to go on.", file=sys.stderr)
+        return INTERRUPTED
+    except Exception as error:
+        wrong = _setting_error(error)
+        if wrong is None:
+            raise
+        print(f"retina: {wrong}", file=sys.stderr)
+        return WRONG_SETTING
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,192 @@
+"""The demonstration: every bundle that has weights, on pictures drawn here, beside the exact truth."""
+
+from __future__ import annotations
+
+import csv
+import math
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from common.bundles import available_bundles, has_weights
+from common.errors import SettingError
+from common.pixels import read_pixels
+from common.results import FAILURES, RESULTS
+
+_POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class DemoInput:
+    """What a bundle is shown in the demonstration, as folders of `common.phantoms.write_fundus_phantoms`.
+
+    Attributes:
+        photos: folder of the photos.
+        truth: column of ``results.csv`` to the folder of the masks that it is compared with.
+    """
+
+    photos: str
+    truth: Mapping[str, str] = field(default_factory=dict)
+
+
+# A new bundle needs one line here.
+DEMO_INPUTS: dict[str, DemoInput] = {
+    "vessel_segmentation": DemoInput("image", {"mask_vessel": "mask"}),
+}
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What one bundle did.
+
+    Attributes:
+        bundle: its name.
+        done: how many images it finished.
+        images: how many it was given.
+        dice: mean Dice against the truth, over images and masks; NaN when there is no truth.
+        seconds: time from one finished image to the next, on average; with a single image that of the whole run.
+        problem: why it did not finish, else empty.
+    """
+
+    bundle: str
+    done: int
+    images: int
+    dice: float
+    seconds: float
+    problem: str = ""
+
+
+def run_demo(output: str | Path, count: int) -> int:
+    """Draw phantoms, run every bundle that has weights on them, print a table.
+
+    Args:
+        output: folder for ``phantoms_<count>`` and one folder of results per bundle.
+        count: number of phantoms.
+
+    Returns:
+        The exit code: 1 when a bundle did not finish every image.
+
+    Raises:
+        SettingError: no bundle has weights, or ``count`` or the folder cannot be used.
+    """
+    folder = Path(output).resolve()
+    bundles = {name: path for name, path in available_bundles().items() if has_weights(path)}
+    for name in available_bundles():
+        if name not in bundles:
+            print(f"{name} is left out: it has no models/model.pt yet.")
+        elif name not in DEMO_INPUTS:
+            print(f"{name} is left out: it has weights, but no entry in DEMO_INPUTS of common/demo.py.")
+    shown = [name for name in bundles if name in DEMO_INPUTS]
+    if not shown:
+        raise SettingError("No bundle has weights to demonstrate: train one with `retina train` and put them into it.")
+    phantoms = folder / f"phantoms_{count}"
+    _draw_phantoms(phantoms, count)
+    results = [_run_bundle(bundles[name], DEMO_INPUTS[name], phantoms, folder) for name in shown]
+    print(_table(results))
+    for result in results:
+        print(f"{result.bundle}: overlays and {RESULTS} in {folder / result.bundle}")
+        if result.problem:
+            print(f"{result.bundle}: {result.problem}", file=sys.stderr)
+    return int(any(result.problem or result.done < result.images for result in results))
+
+
+def _draw_phantoms(folder: Path, count: int) -> None:
+    from common.phantoms import write_fundus_phantoms
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingError(
+            f"The folder {folder} cannot be made ({error.strerror}): set --output to another."
+        ) from error
+    print(f"Drawing {count} photos with exact truth in {folder}")
+    write_fundus_phantoms(folder, count)
+
+
+def _run_bundle(bundle: Path, given: DemoInput, phantoms: Path, folder: Path) -> DemoResult:
+    """Run one bundle as a user would, in a process of its own and from another working directory."""
+    photos, output = phantoms / given.photos, folder / bundle.name
+    images = sum(1 for _ in photos.iterdir())
+    output.mkdir(exist_ok=True)
+    log = output / "run.log"
+    command = [sys.executable, "-m", "monai.bundle", "run"]
+    for name, value in (
+        ("config_file", bundle / "configs" / "inference.json"),
+        ("bundle_root", bundle),
+        ("dataset_dir", photos),
+        ("output_dir", output),
+        ("overwrite", True),
+    ):
+        command += [f"--{name}", str(value)]
+    # Not a row of an earlier demonstration is counted as progress of this one.
+    for table in (RESULTS, FAILURES):
+        (output / table).unlink(missing_ok=True)
+    started = time.perf_counter()
+    moments: list[float] = []
+    with (
+        tempfile.TemporaryDirectory() as elsewhere,
+        log.open("wb") as stream,
+        subprocess.Popen(command, cwd=elsewhere, stdout=stream, stderr=subprocess.STDOUT) as process,
+        tqdm(total=images, desc=bundle.name, unit="photo") as bar,
+    ):
+        running = True
+        while running:
+            running = process.poll() is None
+            for _ in range(len(_rows(output / RESULTS)) - len(moments)):
+                moments.append(time.perf_counter())
+                bar.update()
+            if running:
+                time.sleep(_POLL_SECONDS)
+    rows = _rows(output / RESULTS)
+    problem = ""
+    if process.returncode:
+        problem = f"the run ended with exit code {process.returncode}; its log is {log}: {_last_line(log)}"
+    elif len(rows) < images:
+        problem = f"{images - len(rows)} photos failed: {output / FAILURES}"
+    seconds = (moments[-1] - moments[0]) / (len(moments) - 1) if len(moments) > 1 else time.perf_counter() - started
+    return DemoResult(bundle.name, len(rows), images, _mean_dice(rows, given, phantoms, output), seconds, problem)
+
+
+def _rows(table: Path) -> list[dict[str, str]]:
+    """The finished rows of a table that may just be written; none when it is not there yet."""
+    if not table.is_file():
+        return []
+    whole = [line for line in table.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
+    return list(csv.DictReader(whole))
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1] if lines else "it is empty"
+
+
+def _mean_dice(rows: list[dict[str, str]], given: DemoInput, phantoms: Path, output: Path) -> float:
+    values = []
+    for row in rows:
+        for column, truth in given.truth.items():
+            mask = read_pixels(output / row[column]) > 0
+            values.append(_dice(mask, read_pixels(phantoms / truth / f"{Path(row['image']).stem}.png") > 0))
+    return float(np.mean(values)) if values else math.nan
+
+
+def _dice(mask: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
+    """Dice of two masks ``(H, W)``: ``2 |A and B| / (|A| + |B|)``; 1 when both are empty."""
+    total = np.count_nonzero(mask) + np.count_nonzero(truth)
+    return 2 * np.count_nonzero(mask & truth) / total if total else 1.0
+
+
+def _table(results: list[DemoResult]) -> str:
+    lines = [f"\n{'bundle':<30} {'images':>8} {'Dice':>7} {'s/image':>8}"]
+    for result in results:
+        images = f"{result.done}/{result.images}"
+        dice = "-" if math.isnan(result.dice) else f"{result.dice:.3f}"
+        lines.append(f"{result.bundle:<30} {images:>8} {dice:>7} {result.seconds:>8.1f}")
+    return "\n".join(lines) + "\n"

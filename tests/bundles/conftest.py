@@ -1,0 +1,378 @@
+"""The table of the bundles, and what the contract suite runs them on.
+
+A new bundle is one entry of `TABLE`. Everything runs on phantoms, small and with small networks; what the shipped
+weights find is tested on phantoms of the usual size.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import fire
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigWorkflow, scripts
+from numpy.typing import NDArray
+from PIL import Image
+
+from common.errors import SettingError
+from common.phantoms import fundus_phantom, write_fundus_phantoms
+
+BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
+TIMEOUT = 900
+# Small networks are faster on one thread, and the tests leave the other cores to whoever needs them.
+THREADS = "1"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What the suite has to know about one bundle.
+
+    Attributes:
+        name: its folder.
+        structures: name of each channel of the output, and the folder of its truth among the phantoms' masks.
+        settings: ids of the configs that make a run small.
+        small: ids that make the bundle's own network small.
+        tiny: another network, from MONAI, for `network_def`.
+        biomarkers: some of the columns that inference has to write.
+        floor: mean Dice that the shipped weights have to reach on phantoms.
+    """
+
+    name: str
+    structures: Mapping[str, str]
+    settings: Mapping[str, int]
+    small: Mapping[str, Any]
+    tiny: Mapping[str, Any]
+    biomarkers: Sequence[str]
+    floor: float
+
+    @property
+    def root(self) -> Path:
+        return BUNDLES / self.name
+
+    @property
+    def weights(self) -> Path:
+        return self.root / "models" / "model.pt"
+
+    def config(self, *names: str) -> str:
+        """The argument of `--config_file` for some configs."""
+        paths = [str(self.root / "configs" / f"{name}.json") for name in names]
+        return paths[0] if len(paths) == 1 else repr(paths)
+
+    def read(self, name: str) -> dict[str, Any]:
+        content: dict[str, Any] = json.loads((self.root / "configs" / f"{name}.json").read_text(encoding="utf-8"))
+        return content
+
+
+def unet(channels: int, out_channels: int) -> dict[str, Any]:
+    return {
+        "_target_": "BasicUNet",
+        "spatial_dims": 2,
+        "in_channels": 3,
+        "out_channels": out_channels,
+        "features": [channels] * 6,
+    }
+
+
+SMALL_RESNET = {"network_def#backbone": "resnet18_b", "network_def#decoder_channels": [16, 16, 8, 8, 8]}
+SMALL_PHOTOS = {"diameter": 128, "window_size": 96}
+
+TABLE = [
+    Bundle(
+        name="vessel_segmentation",
+        structures={"vessel": "mask"},
+        settings=SMALL_PHOTOS,
+        small=SMALL_RESNET,
+        tiny=unet(8, 1),
+        biomarkers=("vessel_density", "vessel_fractal_d0", "vessel_tortuosity_median", "vessel_calibre_mean_px"),
+        floor=0.6,
+    ),
+]
+
+
+@pytest.fixture(scope="session", params=TABLE, ids=lambda bundle: bundle.name)
+def bundle(request: pytest.FixtureRequest) -> Bundle:
+    """Each bundle in turn."""
+    found: Bundle = request.param
+    return found
+
+
+@pytest.fixture(scope="session")
+def bundle_names() -> list[str]:
+    """The bundles of the table."""
+    return [entry.name for entry in TABLE]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(int(THREADS))
+    yield
+    torch.set_num_threads(before)
+
+
+# --- running ---------------------------------------------------------------------------------------------------------
+
+
+def arguments(options: Mapping[str, Any]) -> list[str]:
+    """Options as a user types them."""
+    return [text for name, value in options.items() for text in (f"--{name}", str(value))]
+
+
+@dataclass
+class Command:
+    """`python -m monai.bundle` in processes of its own."""
+
+    prefix: Sequence[str] = ("-m", "monai.bundle")
+    environment: Mapping[str, str] = field(default_factory=lambda: {**os.environ, "OMP_NUM_THREADS": THREADS})
+
+    def start(self, log: Path, cwd: Path, *words: str, **options: Any) -> subprocess.Popen[bytes]:
+        """Start it with its output in a file."""
+        with log.open("wb") as output:
+            return subprocess.Popen(
+                [sys.executable, *self.prefix, *words, *arguments(options)],
+                cwd=cwd,
+                env=dict(self.environment),
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    def __call__(self, cwd: Path, *words: str, fails: bool = False, **options: Any) -> str:
+        """Run it to its end and give what it printed."""
+        done = subprocess.run(
+            [sys.executable, *self.prefix, *words, *arguments(options)],
+            cwd=cwd,
+            env=dict(self.environment),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=TIMEOUT,
+            text=True,
+            errors="replace",
+        )
+        assert (done.returncode != 0) == fails, done.stdout[-6000:]
+        return done.stdout
+
+
+@pytest.fixture(scope="session")
+def command() -> Command:
+    """Runs `python -m monai.bundle`, in a process of its own, in a given folder."""
+    return Command()
+
+
+@pytest.fixture(scope="session")
+def torchrun() -> Command:
+    """Runs `torchrun --nproc_per_node=2 -m monai.bundle`."""
+    return Command(("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "monai.bundle"))
+
+
+@pytest.fixture(scope="session")
+def in_process() -> Callable[..., None]:
+    """The same commands with the same reading of their arguments, in this process: no seconds for the imports."""
+    verbs = {name: getattr(scripts, name) for name in ("run", "verify_net_in_out", "ckpt_export", "onnx_export")}
+
+    def call(*words: str, **options: Any) -> None:
+        if words[0] == "run":
+            options["logging_file"] = False
+        fire.Fire(verbs, command=[*words, *arguments(options)])
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def workflow() -> Callable[..., ConfigWorkflow]:
+    """Makes MONAI's workflow of a bundle's configs."""
+
+    def make(bundle: Bundle, *names: str, **options: Any) -> ConfigWorkflow:
+        kind = "train" if names[0] == "train" else "infer"
+        return ConfigWorkflow(
+            config_file=[str(bundle.root / "configs" / f"{name}.json") for name in names],
+            meta_file=str(bundle.root / "configs" / "metadata.json"),
+            logging_file=False,
+            workflow_type=kind,
+            bundle_root=str(bundle.root),
+            **options,
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def setting_error(in_process: Callable[..., None]) -> Callable[..., str]:
+    """Runs a command that has to stop for a wrong setting, and gives its one sentence."""
+
+    def run(*words: str, **options: Any) -> str:
+        with pytest.raises(Exception) as raised:  # noqa: PT011  MONAI wraps it in errors of its own
+            in_process(*words, **options)
+        error: BaseException | None = raised.value
+        while error is not None and not isinstance(error, SettingError):
+            error = error.__cause__ or error.__context__
+        assert error is not None, f"stopped by {raised.value!r}"
+        return str(error)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def wait_until() -> Callable[[Callable[[], bool], subprocess.Popen[bytes]], None]:
+    """Waits for something that a running process does."""
+
+    def wait(happened: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+        limit = time.monotonic() + TIMEOUT
+        while not happened():
+            assert process.poll() is None, "the process ended before it happened"
+            assert time.monotonic() < limit, "it did not happen"
+            time.sleep(0.0005)
+
+    return wait
+
+
+# --- data ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Data:
+    """A small data set of phantoms with its list, and the options that name it."""
+
+    root: Path
+    data_list: Path
+
+    @property
+    def options(self) -> dict[str, str]:
+        return {"dataset_dir": str(self.root), "data_list": str(self.data_list)}
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory, bundle: Bundle) -> Data:
+    """Seven phantoms of three sizes, none square but one: four for training, three for validation."""
+    root = tmp_path_factory.mktemp("phantoms")
+    write_fundus_phantoms(root, 7, sizes=((128, 160), (144, 144), (160, 128)))
+    labels = list(bundle.structures.values())
+    items = [
+        {
+            "image": path.relative_to(root).as_posix(),
+            "label": f"{labels[0]}/{path.stem}.png",
+            "fov": f"fov/{path.stem}.png",
+            "patient": path.stem,
+            "dataset": "phantoms",
+        }
+        for path in sorted((root / "image").iterdir())
+    ]
+    data_list = root / "list.json"
+    data_list.write_text(json.dumps({"training": items[:4], "validation": items[4:]}), encoding="utf-8")
+    return Data(root, data_list)
+
+
+@dataclass(frozen=True)
+class Marked:
+    """A photo with a blue mark that is neither symmetric nor central."""
+
+    photo: NDArray[np.uint8]
+    mark: NDArray[np.bool_]
+
+
+def marked_photo(height: int, width: int, seed: int = 0, field_of_view: Any = "round") -> Marked:
+    phantom = fundus_phantom(height, width, seed=seed, field_of_view=field_of_view)
+    mark = np.zeros((height, width), dtype=bool)
+    # An "L" right of the middle, with its foot to the left: no flip and no transposition gives it back.
+    thick = min(height, width) // 10
+    top, left = round(0.2 * height), round(0.55 * width)
+    mark[top : top + 4 * thick, left : left + thick] = True
+    mark[top + 3 * thick : top + 4 * thick, left - thick : left + thick] = True
+    photo = phantom.photo.copy()
+    photo[mark] = (0, 0, 255)
+    return Marked(photo, mark)
+
+
+@pytest.fixture(scope="session")
+def make_marked() -> Callable[..., Marked]:
+    """Draws a phantom with a blue mark, which the network of `blue` finds."""
+    return marked_photo
+
+
+@pytest.fixture(scope="session")
+def blue(tmp_path_factory: pytest.TempPathFactory, bundle: Bundle) -> dict[str, Any]:
+    """Options for inference: a network of one pixel that finds blue, so that the right mask is known exactly.
+
+    Its logit is 20 (B - R - 0.1) of the normalised input; everything else in the run is the bundle's own.
+    """
+    channels = len(bundle.structures)
+    weight = torch.tensor([-20 * 0.229, 0.0, 20 * 0.225]).reshape(1, 3, 1, 1).repeat(channels, 1, 1, 1)
+    bias = torch.full((channels,), 20 * (0.406 - 0.485 - 0.1))
+    path = tmp_path_factory.mktemp("blue") / "model.pt"
+    torch.save({"weight": weight, "bias": bias}, path)
+    network = {"_target_": "torch.nn.Conv2d", "in_channels": 3, "out_channels": channels, "kernel_size": 1}
+    return {**bundle.settings, "network_def": network, "ckpt_path": str(path)}
+
+
+# --- reading what a run wrote ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Output:
+    """The folder of a run of inference."""
+
+    folder: Path
+    log: str = ""
+
+    def table(self, name: str = "results.csv") -> list[dict[str, str]]:
+        path = self.folder / name
+        if not path.exists():
+            return []
+        with path.open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+
+    def row(self, image: str) -> dict[str, str]:
+        rows = [row for row in self.table() if row["image"] == image]
+        assert len(rows) == 1, f"{image} has {len(rows)} rows"
+        return rows[0]
+
+    def failure(self, image: str) -> dict[str, str]:
+        rows = [row for row in self.table("failures.csv") if row["image"] == image]
+        assert len(rows) == 1, f"{image} has {len(rows)} failures"
+        return rows[0]
+
+    def masks(self, image: str) -> dict[str, NDArray[np.uint8]]:
+        row = self.row(image)
+        masks = {}
+        for column, name in row.items():
+            if column.startswith("mask_"):
+                with Image.open(self.folder / name) as picture:
+                    assert picture.format == "PNG"
+                    assert picture.mode == "L"
+                    masks[column.removeprefix("mask_")] = np.asarray(picture)
+        return masks
+
+    def files(self) -> dict[str, tuple[int, bytes]]:
+        """Every file with the time of its last change and its content."""
+        return {
+            path.relative_to(self.folder).as_posix(): (path.stat().st_mtime_ns, path.read_bytes())
+            for path in sorted(self.folder.rglob("*"))
+            if path.is_file()
+        }
+
+
+@pytest.fixture(scope="session")
+def output_of() -> Callable[..., Output]:
+    """Looks at the folder of a run of inference."""
+    return Output
+
+
+@pytest.fixture(scope="session")
+def overlap() -> Callable[[NDArray[Any], NDArray[Any]], float]:
+    """Intersection over union of two masks."""
+
+    def measure(one: NDArray[Any], other: NDArray[Any]) -> float:
+        assert one.shape == other.shape
+        return float(np.logical_and(one, other).sum() / max(1, np.logical_or(one, other).sum()))
+
+    return measure

@@ -1,0 +1,490 @@
+"""Inference: what it writes, a second run, a killed run, and wrong settings."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from common.phantoms import fundus_phantom
+
+if TYPE_CHECKING:
+    from tests.bundles.conftest import Bundle, Command, Marked, Output
+
+# Heights and widths, the kind of the field of view, and where the photo lies.
+PHOTOS = {
+    "portrait.png": (210, 150, "round"),
+    "clinic A/landscape.png": (150, 220, "cut"),
+    "clinic A/2024/deep.tif": (160, 190, "round"),
+    "clinic B/whole frame.bmp": (140, 180, "none"),
+    "clinic B/photo.JPG": (180, 160, "round"),
+}
+UNIT = re.compile(r".*_(px|um|mm|deg)$")
+# Columns of counts and ratios: they have no unit.
+WITHOUT_UNIT = re.compile(r".*_(density|d0|d1|d2|points|segments|ratio|count)$|.*_tortuosity_.*|p_.*")
+
+
+@dataclass(frozen=True)
+class Photos:
+    folder: Path
+    marks: dict[str, NDArray[np.bool_]]
+
+
+def write_photo(path: Path, photo: NDArray[np.uint8]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    quality: dict[str, Any] = {"quality": 100, "subsampling": 0} if path.suffix.lower() == ".jpg" else {}
+    Image.fromarray(photo).save(path, **quality)
+
+
+@pytest.fixture(scope="module")
+def photos(make_marked: Callable[..., Marked], tmp_path_factory: pytest.TempPathFactory) -> Photos:
+    """Marked photos of several sizes and formats in sub-folders."""
+    folder = tmp_path_factory.mktemp("photos") / "photos"
+    marks = {}
+    for seed, (name, (height, width, kind)) in enumerate(PHOTOS.items()):
+        marked = make_marked(height, width, seed=seed, field_of_view=kind)
+        write_photo(folder / name, marked.photo)
+        marks[name] = marked.mark
+    return Photos(folder, marks)
+
+
+def options(bundle: Bundle, photos: Photos | Path, folder: Path) -> dict[str, Any]:
+    return {
+        "config_file": bundle.config("inference"),
+        "bundle_root": str(bundle.root),
+        "dataset_dir": str(photos if isinstance(photos, Path) else photos.folder),
+        "output_dir": str(folder),
+    }
+
+
+@pytest.fixture(scope="module")
+def inferred(
+    bundle: Bundle,
+    photos: Photos,
+    blue: dict[str, Any],
+    command: Command,
+    output_of: Callable[..., Output],
+) -> Output:
+    """One run by the command, from another working directory and with relative paths."""
+    given = {**options(bundle, photos, Path("results/today")), "dataset_dir": photos.folder.name}
+    log = command(photos.folder.parent, "run", **given, **blue)
+    return output_of(photos.folder.parent / "results" / "today", log)
+
+
+@pytest.mark.parametrize("name", PHOTOS)
+def test_masks_have_the_photos_own_size_and_orientation(
+    bundle: Bundle, inferred: Output, photos: Photos, overlap: Callable[..., float], name: str
+) -> None:
+    truth = photos.marks[name]
+
+    masks = inferred.masks(name)
+
+    assert set(masks) == set(bundle.structures)
+    for mask in masks.values():
+        assert mask.shape == truth.shape == PHOTOS[name][:2]
+        assert mask.dtype == np.uint8
+        assert set(np.unique(mask)) == {0, 255}
+        assert overlap(mask > 0, truth) > 0.75
+        assert all(overlap(mask > 0, turned) < 0.4 for turned in (truth[::-1], truth[:, ::-1], truth[::-1, ::-1]))
+
+
+@pytest.mark.parametrize("name", PHOTOS)
+def test_the_mark_is_seen_in_the_overlay(inferred: Output, photos: Photos, name: str) -> None:
+    with Image.open(inferred.folder / inferred.row(name)["overlay"]) as opened:
+        picture = np.asarray(opened.convert("RGB")).astype(int)
+    with Image.open(photos.folder / name) as opened:
+        photo = np.asarray(opened.convert("RGB")).astype(int)
+
+    assert picture.shape == photo.shape
+    change = np.abs(picture - photo).sum(axis=2)
+    inside = cv2.erode(photos.marks[name].astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+    outside = cv2.dilate(photos.marks[name].astype(np.uint8), np.ones((21, 21), np.uint8)) == 0
+    assert np.median(change[inside]) > 100
+    assert np.median(change[outside]) < 20
+
+
+def test_the_table_has_a_row_for_each_photo_and_columns_with_units(bundle: Bundle, inferred: Output) -> None:
+    rows = inferred.table()
+
+    assert [row["image"] for row in rows] == sorted(PHOTOS)
+    columns = list(rows[0])
+    files = [f"mask_{name}" for name in bundle.structures]
+    assert columns[: len(files) + 2] == ["image", *files, "overlay"]
+    assert columns[-1] == "note"
+    numbers = columns[len(files) + 2 : -1]
+    assert set(bundle.biomarkers) <= set(numbers)
+    assert [name for name in numbers if not UNIT.match(name) and not WITHOUT_UNIT.match(name)] == []
+    for row in rows:
+        assert all(float(row[name]) >= 0 for name in numbers if row[name])
+
+
+def test_outputs_lie_beside_each_other_in_the_inputs_sub_folders(bundle: Bundle, inferred: Output) -> None:
+    row = inferred.row("clinic A/2024/deep.tif")
+
+    assert Path(row["overlay"]).with_suffix("") == Path("clinic A/2024/deep_overlay")
+    for name in bundle.structures:
+        assert row[f"mask_{name}"] == f"clinic A/2024/deep_{name}.png"
+
+
+def test_the_table_names_every_file(inferred: Output) -> None:
+    named = {value for row in inferred.table() for name, value in row.items() if name.startswith(("mask_", "overlay"))}
+
+    assert set(inferred.files()) == named | {"results.csv"}
+
+
+def test_the_note_says_when_there_is_no_field_of_view(inferred: Output) -> None:
+    assert "no field of view found" in inferred.row("clinic B/whole frame.bmp")["note"]
+    assert "no field of view" not in inferred.row("portrait.png")["note"]
+
+
+def test_the_command_says_what_it_did(inferred: Output) -> None:
+    assert "5 done, 0 skipped (done before), 0 failed" in inferred.log
+
+
+# --- a second run ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def copied(inferred: Output, output_of: Callable[..., Output], tmp_path: Path) -> Output:
+    shutil.copytree(inferred.folder, tmp_path / "copied")
+    return output_of(tmp_path / "copied")
+
+
+def test_a_second_run_skips_what_is_done(
+    bundle: Bundle, photos: Photos, copied: Output, blue: dict[str, Any], in_process: Callable[..., None]
+) -> None:
+    before = copied.files()
+
+    in_process("run", **options(bundle, photos, copied.folder), **blue)
+
+    assert copied.files() == before
+
+
+def test_a_run_with_overwrite_does_it_again(
+    bundle: Bundle, photos: Photos, copied: Output, blue: dict[str, Any], in_process: Callable[..., None]
+) -> None:
+    before = copied.files()
+
+    in_process("run", **options(bundle, photos, copied.folder), **blue, overwrite=True)
+
+    after = copied.files()
+    assert set(after) == set(before)
+    assert all(after[name][0] > before[name][0] for name in before)
+    assert all(after[name][1] == before[name][1] for name in before)
+
+
+def test_a_new_photo_and_a_lost_mask_are_done(
+    bundle: Bundle,
+    photos: Photos,
+    copied: Output,
+    blue: dict[str, Any],
+    make_marked: Callable[..., Marked],
+    in_process: Callable[..., None],
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "more"
+    shutil.copytree(photos.folder, folder)
+    write_photo(folder / "new.png", make_marked(140, 160).photo)
+    lost = copied.folder / copied.row("portrait.png")[f"mask_{next(iter(bundle.structures))}"]
+    content = lost.read_bytes()
+    lost.unlink()
+
+    in_process("run", **options(bundle, folder, copied.folder), **blue)
+
+    assert sorted(row["image"] for row in copied.table()) == sorted([*PHOTOS, "new.png"])
+    assert lost.read_bytes() == content
+
+
+def test_one_photo_is_an_input_too(
+    bundle: Bundle,
+    photos: Photos,
+    inferred: Output,
+    blue: dict[str, Any],
+    in_process: Callable[..., None],
+    output_of: Callable[..., Output],
+    tmp_path: Path,
+) -> None:
+    in_process("run", **options(bundle, photos.folder / "portrait.png", tmp_path), **blue)
+
+    assert output_of(tmp_path).table() == [inferred.row("portrait.png")]
+
+
+def test_save_probability(
+    bundle: Bundle,
+    photos: Photos,
+    inferred: Output,
+    blue: dict[str, Any],
+    in_process: Callable[..., None],
+    output_of: Callable[..., Output],
+    tmp_path: Path,
+) -> None:
+    in_process("run", **options(bundle, photos, tmp_path), **blue, save_probability=True)
+
+    found = output_of(tmp_path)
+    for name in PHOTOS:
+        for structure, mask in inferred.masks(name).items():
+            with Image.open(tmp_path / found.row(name)[f"probability_{structure}"]) as picture:
+                probability = np.asarray(picture) / 65535
+            assert probability.shape == mask.shape
+            assert ((probability >= 0.5) == (mask > 0)).all()
+            assert len(np.unique(probability)) > 2
+
+
+def test_the_pixel_size_adds_columns_in_micrometres(
+    bundle: Bundle,
+    photos: Photos,
+    blue: dict[str, Any],
+    in_process: Callable[..., None],
+    output_of: Callable[..., Output],
+    tmp_path: Path,
+) -> None:
+    in_process("run", **options(bundle, photos.folder / "portrait.png", tmp_path), **blue, pixel_size=5.0)
+
+    (row,) = output_of(tmp_path).table()
+    lengths = [name for name in row if name.endswith("_um")]
+    assert lengths
+    for name in lengths:
+        assert float(row[name]) == pytest.approx(5 * float(row[name.removesuffix("_um") + "_px"]), rel=1e-4)
+
+
+def test_an_output_folder_within_the_input_folder_is_left_out(
+    bundle: Bundle,
+    photos: Photos,
+    blue: dict[str, Any],
+    in_process: Callable[..., None],
+    output_of: Callable[..., Output],
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "photos"
+    shutil.copytree(photos.folder / "clinic A", folder)
+    for _ in range(2):
+        in_process("run", **options(bundle, folder, folder / "results"), **blue)
+
+    assert [row["image"] for row in output_of(folder / "results").table()] == ["2024/deep.tif", "landscape.png"]
+    assert not (folder / "results" / "failures.csv").exists()
+
+
+# --- a killed run ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def many(make_marked: Callable[..., Marked], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("many")
+    for seed in range(4):
+        photo = make_marked(150, 180, seed=seed).photo
+        for place in range(6):
+            write_photo(folder / f"{place}" / f"photo {seed}.png", photo)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(
+    bundle: Bundle,
+    many: Path,
+    blue: dict[str, Any],
+    in_process: Callable[..., None],
+    output_of: Callable[..., Output],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Output:
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    in_process("run", **options(bundle, many, folder), **blue)
+    return output_of(folder)
+
+
+def test_a_killed_run_goes_on_to_the_same_result(
+    bundle: Bundle,
+    many: Path,
+    blue: dict[str, Any],
+    uninterrupted: Output,
+    command: Command,
+    wait_until: Callable[..., None],
+    in_process: Callable[..., None],
+    output_of: Callable[..., Output],
+    tmp_path: Path,
+) -> None:
+    found = output_of(tmp_path / "out")
+    process = command.start(tmp_path / "log", tmp_path, "run", **options(bundle, many, found.folder), **blue)
+    try:
+        wait_until(lambda: len(found.table()) >= 3, process)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    done = len(found.table())
+    assert 3 <= done < 24
+    first = found.folder / found.table()[0]["overlay"]
+    changed = first.stat().st_mtime_ns
+
+    in_process("run", **options(bundle, many, found.folder), **blue)
+
+    assert (found.folder / "results.csv").read_bytes() == (uninterrupted.folder / "results.csv").read_bytes()
+    assert first.stat().st_mtime_ns == changed
+    names = {name for name in found.files() if not name.endswith(".part")}
+    assert names == set(uninterrupted.files())
+    assert not list(found.folder.rglob("*.part"))
+
+
+@pytest.mark.parametrize("cut", ["last row", "second row", "header", "to nothing"])
+def test_a_line_that_was_cut_short_is_repaired(
+    bundle: Bundle,
+    many: Path,
+    blue: dict[str, Any],
+    uninterrupted: Output,
+    in_process: Callable[..., None],
+    tmp_path: Path,
+    cut: str,
+) -> None:
+    folder = tmp_path / "out"
+    shutil.copytree(uninterrupted.folder, folder)
+    whole = (folder / "results.csv").read_bytes()
+    lines = whole.splitlines(keepends=True)
+    kept = {
+        "last row": whole[:-7],
+        "second row": b"".join(lines[:2]) + lines[2][:9],
+        "header": lines[0][:11],
+        "to nothing": b"",
+    }[cut]
+    (folder / "results.csv").write_bytes(kept)
+
+    in_process("run", **options(bundle, many, folder), **blue)
+
+    assert (folder / "results.csv").read_bytes() == whole
+
+
+# --- wrong settings --------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_of_no_images(
+    bundle: Bundle, blue: dict[str, Any], setting_error: Callable[..., str], tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "notes.txt").write_text("nothing to see")
+
+    sentence = setting_error("run", **options(bundle, tmp_path / "in", tmp_path / "out"), **blue)
+
+    assert f"The input {tmp_path / 'in'} holds no photo: 1 files" in sentence
+
+
+def test_a_missing_folder(
+    bundle: Bundle, blue: dict[str, Any], setting_error: Callable[..., str], tmp_path: Path
+) -> None:
+    sentence = setting_error("run", **options(bundle, tmp_path / "gone", tmp_path / "out"), **blue)
+
+    assert f"The input {tmp_path / 'gone'} does not exist" in sentence
+
+
+def test_an_output_folder_that_is_not_writable(
+    bundle: Bundle, photos: Photos, blue: dict[str, Any], setting_error: Callable[..., str], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("a file, no folder")
+
+    sentence = setting_error("run", **options(bundle, photos, tmp_path / "file" / "out"), **blue)
+
+    assert f"The output folder {tmp_path / 'file' / 'out'} cannot be written to" in sentence
+
+
+def test_output_and_input_folder_are_the_same(
+    bundle: Bundle, photos: Photos, blue: dict[str, Any], setting_error: Callable[..., str]
+) -> None:
+    sentence = setting_error("run", **options(bundle, photos, photos.folder), **blue)
+
+    assert f"The input and output folders are both {photos.folder}" in sentence
+
+
+def test_weights_that_do_not_fit_the_network(
+    bundle: Bundle, photos: Photos, blue: dict[str, Any], setting_error: Callable[..., str], tmp_path: Path
+) -> None:
+    given = {**options(bundle, photos, tmp_path), **blue, "network_def": bundle.tiny}
+
+    sentence = setting_error("run", **given)
+
+    assert f"The weights {blue['ckpt_path']} do not fit the network" in sentence
+    assert not (tmp_path / "results.csv").exists()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no weights"], ids=["missing", "empty", "text"])
+def test_weights_that_cannot_be_read(
+    bundle: Bundle,
+    photos: Photos,
+    blue: dict[str, Any],
+    setting_error: Callable[..., str],
+    tmp_path: Path,
+    content: bytes | None,
+) -> None:
+    weights = tmp_path / "weights.pt"
+    if content is not None:
+        weights.write_bytes(content)
+
+    sentence = setting_error("run", **{**options(bundle, photos, tmp_path / "out"), **blue, "ckpt_path": str(weights)})
+
+    assert str(weights) in sentence
+    assert ("do not exist" if content is None else "is no checkpoint that can be read") in sentence
+
+
+def test_a_table_of_other_settings_is_not_mixed_with_this_run(
+    bundle: Bundle,
+    photos: Photos,
+    copied: Output,
+    blue: dict[str, Any],
+    setting_error: Callable[..., str],
+    make_marked: Callable[..., Marked],
+    tmp_path: Path,
+) -> None:
+    before = (copied.folder / "results.csv").read_bytes()
+    write_photo(tmp_path / "one" / "new.png", make_marked(140, 160).photo)
+
+    given = options(bundle, tmp_path / "one", copied.folder)
+    sentence = setting_error("run", **given, **blue, save_probability=True)
+
+    assert "is of a run with other settings (columns probability_" in sentence
+    assert (copied.folder / "results.csv").read_bytes() == before
+
+
+def test_the_sentence_is_in_what_the_command_prints(
+    bundle: Bundle, blue: dict[str, Any], command: Command, tmp_path: Path
+) -> None:
+    given = options(bundle, tmp_path / "gone", tmp_path / "out")
+
+    printed = command(tmp_path, "run", fails=True, **given, **blue)
+
+    assert f"SettingError: The input {tmp_path / 'gone'} does not exist" in printed
+
+
+# --- the shipped weights ---------------------------------------------------------------------------------------------
+
+
+def test_the_shipped_weights_are_small_and_in_half_precision(bundle: Bundle) -> None:
+    state = torch.load(bundle.weights, weights_only=True)
+
+    assert bundle.weights.stat().st_size <= 50_000_000
+    assert {tensor.dtype for tensor in state.values()} <= {torch.float16, torch.int64}
+
+
+def test_the_shipped_weights_do_their_job_on_phantoms(
+    bundle: Bundle, in_process: Callable[..., None], output_of: Callable[..., Output], tmp_path: Path
+) -> None:
+    truths = {}
+    for seed, (height, width, kind) in enumerate([(600, 700, "round"), (700, 640, "cut")]):
+        phantom = fundus_phantom(height, width, seed=20 + seed, field_of_view=kind)  # type: ignore[arg-type]
+        write_photo(tmp_path / "in" / f"{seed}.png", phantom.photo)
+        truths[f"{seed}.png"] = phantom
+
+    in_process("run", **options(bundle, tmp_path / "in", tmp_path / "out"))
+
+    found = output_of(tmp_path / "out")
+    for structure in bundle.structures:
+        scores = []
+        for name, phantom in truths.items():
+            mask, truth = found.masks(name)[structure] > 0, getattr(phantom, structure)
+            scores.append(2 * np.logical_and(mask, truth).sum() / (mask.sum() + truth.sum()))
+        assert np.mean(scores) > bundle.floor, scores

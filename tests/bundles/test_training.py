@@ -1,0 +1,505 @@
+"""Training: what it writes, that it goes on after a kill, on several processes, and with another network."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigParser
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+if TYPE_CHECKING:
+    from tests.bundles.conftest import Bundle, Command, Data
+
+METRICS = ("dice", "iou", "precision", "recall", "specificity", "accuracy", "auc", "aupr", "cldice")
+SHORT = {"val_interval": 1, "patch_size": 64, "patches_per_image": 2}
+
+
+@dataclass(frozen=True)
+class Training:
+    folder: Path
+    log: str = ""
+
+    @property
+    def curves(self) -> dict[str, list[list[float]]]:
+        values: dict[str, list[list[float]]] = json.loads((self.folder / "learning_curves.json").read_text())
+        return values
+
+    @property
+    def epochs(self) -> list[int]:
+        return [int(epoch) for epoch, _ in self.curves["train_loss"]]
+
+    @property
+    def checkpoints(self) -> list[str]:
+        return sorted(path.name for path in (self.folder / "models").glob("checkpoint*"))
+
+    def checkpoint(self, epoch: int) -> Path:
+        return self.folder / "models" / f"checkpoint_epoch={epoch}.pt"
+
+
+def options(bundle: Bundle, data: Data, folder: Path, epochs: int) -> dict[str, Any]:
+    return {
+        "config_file": bundle.config("train"),
+        "bundle_root": str(bundle.root),
+        "output_dir": str(folder),
+        "epochs": epochs,
+        **SHORT,
+        **bundle.settings,
+        **data.options,
+    }
+
+
+@pytest.fixture(scope="module")
+def trained(bundle: Bundle, data: Data, command: Command, tmp_path_factory: pytest.TempPathFactory) -> Training:
+    """Two epochs of the bundle's own network, made small, from another working directory."""
+    folder = tmp_path_factory.mktemp("trained")
+    log = command(folder, "run", **options(bundle, data, folder / "out", 2), **bundle.small)
+    return Training(folder / "out", log)
+
+
+def test_best_weights_are_stored_in_half_precision(trained: Training) -> None:
+    state = torch.load(trained.folder / "models" / "model.pt", weights_only=True)
+
+    assert {tensor.dtype for tensor in state.values()} == {torch.float16, torch.int64}
+    assert all(torch.isfinite(tensor).all() for tensor in state.values())
+
+
+def test_only_the_newest_checkpoint_is_kept(trained: Training) -> None:
+    assert trained.checkpoints == ["checkpoint_epoch=2.pt"]
+    assert not list(trained.folder.rglob("*.part"))
+
+
+def test_the_checkpoint_holds_everything(trained: Training) -> None:
+    content = torch.load(trained.checkpoint(2), weights_only=True)
+
+    assert {"network", "optimizer", "lr_scheduler", "trainer", "best_weights", "early_stop"} <= set(content)
+    assert content["trainer"] == {"epoch": 2, "iteration": 8}
+
+
+def test_tensorboard_has_the_scalars_and_the_pictures(trained: Training) -> None:
+    scalars: dict[str, int] = {}
+    images: dict[str, int] = {}
+    for path in trained.folder.glob("events.out.tfevents.*"):
+        events = EventAccumulator(str(path)).Reload()
+        for tag in events.Tags()["scalars"]:
+            scalars[tag] = scalars.get(tag, 0) + len(events.Scalars(tag))
+        for tag in events.Tags()["images"]:
+            images[tag] = images.get(tag, 0) + len(events.Images(tag))
+
+    assert scalars["train_loss"] == 8
+    assert scalars["val_dice"] == scalars["val_loss"] == scalars["train_dice"] == 2
+    assert images == {"photo, truth, prediction": 2}
+
+
+def test_figures_are_drawn(trained: Training) -> None:
+    figures = sorted((trained.folder / "figures").iterdir())
+
+    assert [path.stem for path in figures] == ["epoch_0001", "epoch_0002"]
+    for path in (trained.folder / "learning_curves.png", *figures):
+        with Image.open(path) as picture:
+            assert np.asarray(picture).std() > 5
+    assert set(trained.curves) == {"train_loss", "train_dice", "val_dice", "val_loss"}
+    assert trained.epochs == [1, 2]
+
+
+def test_a_progress_line_per_epoch(trained: Training) -> None:
+    for epoch in (1, 2):
+        assert re.search(rf"Epoch\[{epoch}\] Metrics -- .*val_dice: \d\.\d+ val_loss: \d\.\d+", trained.log)
+
+
+def test_nothing_is_written_elsewhere(trained: Training) -> None:
+    assert [path.name for path in trained.folder.parent.iterdir()] == ["out"]
+
+
+# --- evaluation ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def evaluated(bundle: Bundle, data: Data, command: Command, trained: Training) -> Path:
+    """The report on the network of `trained`."""
+    folder = trained.folder.parent.parent / (trained.folder.parent.name + "_evaluated")
+    folder.mkdir()
+    given = {
+        **options(bundle, data, folder / "report", 2),
+        "config_file": bundle.config("train", "evaluate"),
+        "ckpt_path": str(trained.folder / "models" / "model.pt"),
+    }
+    command(folder, "run", **given, **bundle.small)
+    return folder / "report"
+
+
+def test_the_report_has_each_metric_for_each_image(bundle: Bundle, evaluated: Path) -> None:
+    report = json.loads((evaluated / "evaluation_report.json").read_text(encoding="utf-8"))
+
+    assert set(report["structures"]) == set(bundle.structures)
+    for content in report["structures"].values():
+        assert content["images"] == content["patients"] == len(content["per_image"]) == 3
+        for row in content["per_image"]:
+            assert row["image"].startswith("image/phantom_")
+            assert all(row[name] is None or 0 <= row[name] <= 1 for name in METRICS)
+            assert row["auc"] is not None
+
+
+def test_the_report_has_means_with_intervals(bundle: Bundle, evaluated: Path) -> None:
+    report = json.loads((evaluated / "evaluation_report.json").read_text(encoding="utf-8"))
+
+    for content in report["structures"].values():
+        for name in METRICS:
+            values = [row[name] for row in content["per_image"] if row[name] is not None]
+            found = content["all"][name]
+            assert found["n"] == len(values)
+            if len(values) == 3:
+                assert found["mean"] == pytest.approx(np.mean(values))
+                assert found["low"] <= found["mean"] <= found["high"]
+        assert set(content["by_dataset"]) == {"phantoms"}
+
+
+def test_the_report_has_a_figure(evaluated: Path) -> None:
+    with Image.open(evaluated / "evaluation_report.png") as picture:
+        assert np.asarray(picture).std() > 5
+
+
+# --- going on after a kill -------------------------------------------------------------------------------------------
+
+EPOCHS = 6
+
+
+@dataclass
+class Interrupted:
+    training: Training
+    killed_after: list[int]
+    logs: list[str]
+    kept: Path
+
+
+@pytest.fixture(scope="module")
+def interrupted(
+    bundle: Bundle,
+    data: Data,
+    command: Command,
+    wait_until: Callable[..., None],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Interrupted:
+    """A training that was killed while it wrote a checkpoint, killed again in its second half, and then finished."""
+    folder = tmp_path_factory.mktemp("interrupted")
+    training = Training(folder / "out")
+    models = training.folder / "models"
+    given = {**options(bundle, data, training.folder, EPOCHS), "network_def": bundle.tiny, "num_workers": 0}
+
+    def newest() -> int:
+        return max((int(name.split("=")[1][:-3]) for name in training.checkpoints), default=0)
+
+    def writing() -> bool:
+        return newest() >= 2 or (newest() == 1 and any(models.glob(".checkpoint*.part")))
+
+    killed_after, logs = [], []
+    for number, moment in enumerate((writing, lambda: newest() >= EPOCHS // 2 + 1)):
+        log = folder / f"{number}.log"
+        process = command.start(log, folder, "run", **given)
+        try:
+            wait_until(moment, process)
+        finally:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        assert process.returncode == -signal.SIGKILL
+        killed_after.append(newest())
+        logs.append(log.read_text(errors="replace"))
+    kept = folder / "kept.pt"
+    shutil.copy(training.checkpoint(killed_after[-1]), kept)
+    logs.append(command(folder, "run", **given))
+    return Interrupted(training, killed_after, logs, kept)
+
+
+def test_it_goes_on_from_the_newest_checkpoint(interrupted: Interrupted) -> None:
+    for epoch, log in zip(interrupted.killed_after, interrupted.logs[1:], strict=True):
+        assert re.search(rf"Going on from \S*checkpoint_epoch={epoch}\.pt, after epoch {epoch}\b", log)
+        assert f"Epoch[{epoch + 1}] Metrics" in log
+        assert f"Epoch[{epoch}] Metrics" not in log
+    assert EPOCHS // 2 < interrupted.killed_after[-1] < EPOCHS
+
+
+def test_every_epoch_is_there_once(interrupted: Interrupted) -> None:
+    assert interrupted.training.epochs == list(range(1, EPOCHS + 1))
+    assert [int(epoch) for epoch, _ in interrupted.training.curves["val_dice"]] == list(range(1, EPOCHS + 1))
+
+
+def test_no_half_written_file_stays(interrupted: Interrupted) -> None:
+    assert interrupted.training.checkpoints == [f"checkpoint_epoch={EPOCHS}.pt"]
+    assert not list(interrupted.training.folder.rglob("*.part"))
+    torch.load(interrupted.training.folder / "models" / "model.pt", weights_only=True)
+
+
+def test_a_finished_training_is_left_as_it_is(
+    interrupted: Interrupted, bundle: Bundle, data: Data, in_process: Callable[..., None], tmp_path: Path
+) -> None:
+    again = Training(tmp_path / "again")
+    shutil.copytree(interrupted.training.folder, again.folder)
+    before = torch.load(again.checkpoint(EPOCHS), weights_only=True)
+    weights = (again.folder / "models" / "model.pt").read_bytes()
+
+    in_process("run", **options(bundle, data, again.folder, EPOCHS), network_def=bundle.tiny)
+
+    after = torch.load(again.checkpoint(EPOCHS), weights_only=True)
+    assert again.checkpoints == [f"checkpoint_epoch={EPOCHS}.pt"]
+    assert after["trainer"] == before["trainer"]
+    assert all(torch.equal(after["network"][name], tensor) for name, tensor in before["network"].items())
+    assert (again.folder / "models" / "model.pt").read_bytes() == weights
+    assert again.epochs == list(range(1, EPOCHS + 1))
+
+
+@pytest.fixture(scope="module")
+def damaged(
+    interrupted: Interrupted,
+    bundle: Bundle,
+    data: Data,
+    command: Command,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Training:
+    """Started beside a newest checkpoint that is cut short; the one before it says that better weights are saved."""
+    folder = tmp_path_factory.mktemp("damaged")
+    training = Training(folder / "out")
+    shutil.copytree(interrupted.training.folder, training.folder)
+    newest = training.checkpoint(EPOCHS)
+    newest.write_bytes(newest.read_bytes()[:20_000])
+    older = torch.load(interrupted.kept, weights_only=True)
+    older["best_weights"]["best"] = 2.0
+    torch.save(older, training.checkpoint(interrupted.killed_after[-1]))
+    (training.folder / "models" / f".checkpoint_epoch={EPOCHS + 1}.pt.half.part").write_bytes(b"PK half written")
+    (training.folder / "models" / "model.pt").write_bytes(b"better weights")
+    log = command(folder, "run", **options(bundle, data, training.folder, EPOCHS), network_def=bundle.tiny)
+    return Training(training.folder, log)
+
+
+def test_a_damaged_checkpoint_is_reported_and_the_one_before_it_used(
+    damaged: Training, interrupted: Interrupted
+) -> None:
+    epoch = interrupted.killed_after[-1]
+
+    assert re.search(rf"WARNING - .*checkpoint_epoch={EPOCHS}\.pt is no checkpoint that can be read", damaged.log)
+    assert f"after epoch {epoch}" in damaged.log
+    assert damaged.epochs == list(range(1, EPOCHS + 1))
+    assert torch.load(damaged.checkpoint(EPOCHS), weights_only=True)["trainer"]["epoch"] == EPOCHS
+    assert not list(damaged.folder.rglob("*.part"))
+
+
+def test_better_weights_of_the_first_part_are_not_overwritten(damaged: Training) -> None:
+    assert (damaged.folder / "models" / "model.pt").read_bytes() == b"better weights"
+
+
+def test_a_checkpoint_of_another_network_is_refused(
+    interrupted: Interrupted, bundle: Bundle, data: Data, setting_error: Callable[..., str], tmp_path: Path
+) -> None:
+    shutil.copytree(interrupted.training.folder, tmp_path / "out")
+    other = {**bundle.tiny, "features": [16, 8, 8, 8, 8, 8]}
+
+    sentence = setting_error("run", **options(bundle, data, tmp_path / "out", EPOCHS + 1), network_def=other)
+
+    assert f"checkpoint_epoch={EPOCHS}.pt does not fit this configuration" in sentence
+
+
+# --- other ways to train ---------------------------------------------------------------------------------------------
+
+
+def test_another_network_is_one_setting(
+    bundle: Bundle, data: Data, in_process: Callable[..., None], tmp_path: Path
+) -> None:
+    network = {
+        "_target_": "UNet",
+        "spatial_dims": 2,
+        "in_channels": 3,
+        "out_channels": len(bundle.structures),
+        "channels": [8, 16, 16],
+        "strides": [2, 2],
+    }
+    in_process("run", **options(bundle, data, tmp_path, 1), network_def=network)
+
+    names = torch.load(tmp_path / "models" / "model.pt", weights_only=True)
+    assert any(name.startswith("model.1.submodule") for name in names)
+    assert Training(tmp_path).epochs == [1]
+
+
+@pytest.fixture(scope="module")
+def on_two_processes(
+    bundle: Bundle, data: Data, torchrun: Command, tmp_path_factory: pytest.TempPathFactory
+) -> Training:
+    folder = tmp_path_factory.mktemp("two")
+    given = options(bundle, data, folder / "out", 2)
+    given["config_file"] = bundle.config("train", "multi_gpu_train")
+    log = torchrun(folder, "run", **given, network_def=bundle.tiny)
+    return Training(folder / "out", log)
+
+
+def test_two_processes_train_together(on_two_processes: Training) -> None:
+    assert on_two_processes.epochs == [1, 2]
+    assert on_two_processes.checkpoints == ["checkpoint_epoch=2.pt"]
+    # Each of the two has half of the four photos.
+    content = torch.load(on_two_processes.checkpoint(2), weights_only=True)
+    assert content["trainer"] == {"epoch": 2, "iteration": 4}
+    assert not any(name.startswith("module.") for name in content["network"])
+
+
+def test_only_the_first_process_writes(on_two_processes: Training) -> None:
+    saved = re.findall(r"weights saved to", on_two_processes.log)
+    metrics = re.findall(r"Epoch\[\d\] Metrics -- val_dice", on_two_processes.log)
+    owners = {path.name.split(".")[-2] for path in on_two_processes.folder.glob("events.out.tfevents.*")}
+
+    assert 1 <= len(saved) <= 2
+    assert len(metrics) == 2
+    assert len(owners) == 1
+
+
+def test_the_process_group_is_closed(on_two_processes: Training) -> None:
+    assert "destroy_process_group() was not called" not in on_two_processes.log
+
+
+# --- wrong settings --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def altered(data: Data, tmp_path: Path) -> Callable[[str, str, str], dict[str, Any]]:
+    """Makes a data list in which one item of a split names another file."""
+
+    def alter(split: str, key: str, value: str) -> dict[str, Any]:
+        content = json.loads(data.data_list.read_text(encoding="utf-8"))
+        content[split][1][key] = value
+        path = tmp_path / "altered.json"
+        path.write_text(json.dumps(content), encoding="utf-8")
+        return {"data_list": str(path)}
+
+    return alter
+
+
+@pytest.mark.parametrize(
+    ("split", "key", "name"),
+    [
+        ("training", "image", "image/gone.png"),
+        ("training", "label", "mask/gone.png"),
+        ("validation", "label", "no.png"),
+    ],
+)
+def test_a_list_that_names_a_missing_file(
+    bundle: Bundle,
+    data: Data,
+    altered: Callable[..., dict[str, Any]],
+    setting_error: Callable[..., str],
+    tmp_path: Path,
+    split: str,
+    key: str,
+    name: str,
+) -> None:
+    given = {**options(bundle, data, tmp_path / "out", 1), **altered(split, key, name)}
+
+    sentence = setting_error("run", **given, network_def=bundle.tiny)
+
+    assert f"The {key} {data.root / name}" in sentence
+    assert "does not exist" in sentence
+    assert "altered.json" in sentence
+
+
+@pytest.mark.parametrize("configs", [("train",), ("train", "evaluate")], ids="+".join)
+def test_image_and_label_of_different_size(
+    bundle: Bundle,
+    data: Data,
+    altered: Callable[..., dict[str, Any]],
+    setting_error: Callable[..., str],
+    tmp_path: Path,
+    configs: tuple[str, ...],
+) -> None:
+    label = tmp_path / "label.png"
+    Image.fromarray(np.zeros((50, 60), np.uint8)).save(label)
+    given = {**options(bundle, data, tmp_path / "out", 1), **altered("validation", "label", str(label))}
+    given["config_file"] = bundle.config(*configs)
+
+    sentence = setting_error("run", **given, **untrained(bundle, configs, tmp_path))
+
+    assert f"The mask {label} has 60x50 pixels, its photo 128x160" in sentence
+
+
+@pytest.mark.parametrize("configs", [("train",), ("train", "evaluate")], ids="+".join)
+def test_a_label_that_is_not_binary(
+    bundle: Bundle,
+    data: Data,
+    altered: Callable[..., dict[str, Any]],
+    setting_error: Callable[..., str],
+    tmp_path: Path,
+    configs: tuple[str, ...],
+) -> None:
+    label = tmp_path / "label.png"
+    Image.fromarray(np.arange(160 * 128, dtype=np.uint32).reshape(160, 128).astype(np.uint8)).save(label)
+    given = {**options(bundle, data, tmp_path / "out", 1), **altered("validation", "label", str(label))}
+    given["config_file"] = bundle.config(*configs)
+
+    sentence = setting_error("run", **given, **untrained(bundle, configs, tmp_path))
+
+    assert f"The mask {label} is not binary: it has 256 grey values" in sentence
+
+
+def untrained(bundle: Bundle, configs: tuple[str, ...], folder: Path) -> dict[str, Any]:
+    """Options for the tiny network; evaluation gets weights for it, as nothing has trained it."""
+    if "evaluate" not in configs:
+        return {"network_def": bundle.tiny}
+    torch.save(ConfigParser({"net": dict(bundle.tiny)}).get_parsed_content("net").state_dict(), folder / "tiny.pt")
+    return {"network_def": bundle.tiny, "ckpt_path": str(folder / "tiny.pt")}
+
+
+def test_an_unreadable_photo_stops_a_training_with_its_name(
+    bundle: Bundle, data: Data, altered: Callable[..., dict[str, Any]], in_process: Callable[..., None], tmp_path: Path
+) -> None:
+    photo = tmp_path / "broken.png"
+    photo.write_bytes(b"")
+    given = {**options(bundle, data, tmp_path / "out", 1), **altered("training", "image", str(photo))}
+
+    with pytest.raises(Exception) as raised:  # noqa: PT011  MONAI wraps it in errors of its own
+        in_process("run", **given, network_def=bundle.tiny)
+
+    error: BaseException | None = raised.value
+    while error is not None and "broken.png: is empty" not in str(error):
+        error = error.__cause__
+    assert error is not None
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"dataset_dir": "/no/such/folder"}, ["folder /no/such/folder does not exist", "dataset_dir"]),
+        ({"data_list": "/no/such/list.json"}, ["data list /no/such/list.json does not exist", "data_list"]),
+        ({"initial_weights": "/no/such/model.pt"}, ["weights /no/such/model.pt do not exist"]),
+        ({"checkpoint_interval": 0}, ["checkpoint interval is 0"]),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_wrong_setting_of_a_training(
+    bundle: Bundle,
+    data: Data,
+    setting_error: Callable[..., str],
+    tmp_path: Path,
+    changes: dict[str, Any],
+    words: list[str],
+) -> None:
+    given = {**options(bundle, data, tmp_path / "out", 1), **changes}
+
+    sentence = setting_error("run", **given, network_def=bundle.tiny)
+
+    assert all(word in sentence for word in words), sentence
+
+
+def test_the_sentence_is_in_what_the_command_prints(
+    bundle: Bundle, data: Data, command: Command, tmp_path: Path
+) -> None:
+    empty = tmp_path / "empty.json"
+    empty.write_text('{"training": []}')
+    given = {**options(bundle, data, tmp_path / "out", 1), "data_list": str(empty)}
+
+    printed = command(tmp_path, "run", fails=True, **given, network_def=bundle.tiny)
+
+    assert f"SettingError: The data list {empty} has no items under 'training'" in printed

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.errors import SettingError
+from common.results import ResultFolder
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def fill(results: ResultFolder, *names: str) -> None:
+    for name in names:
+        results.write(f"{name}_vessel.png", b"mask")
+        results.add_row({"image": f"{name}.jpg", "mask_vessel": f"{name}_vessel.png", "density": 0.25, "note": ""})
+
+
+def test_rows_and_files(tmp_path: Path) -> None:
+    results = ResultFolder(tmp_path / "new" / "out")
+    fill(results, "a", "sub folder/b")
+    results.add_row({"image": 'ü, "c"', "mask_vessel": "", "density": float("nan"), "note": "two\nlines"})
+    rows = rows_of(results.results)
+    assert [row["image"] for row in rows] == ["a.jpg", "sub folder/b.jpg", 'ü, "c"']
+    assert [row["density"] for row in rows] == ["0.25", "0.25", ""]
+    assert rows[2]["note"] == "two\nlines"
+    assert (tmp_path / "new/out/sub folder/b_vessel.png").read_bytes() == b"mask"
+    assert not list((tmp_path / "new").rglob("*.part"))
+    assert "3 done, 0 skipped" in results.summary()
+
+
+def test_done_images_are_known_to_the_next_run(tmp_path: Path) -> None:
+    fill(ResultFolder(tmp_path), "a", "b")
+    again = ResultFolder(tmp_path)
+    assert again.done == {"a.jpg", "b.jpg"}
+    fill(again, "c")
+    assert [row["image"] for row in rows_of(again.results)] == ["a.jpg", "b.jpg", "c.jpg"]
+    assert ResultFolder(tmp_path, overwrite=True).done == set()
+    assert not again.results.exists()
+
+
+def test_every_cut_of_the_table_is_repaired(tmp_path: Path) -> None:
+    results = ResultFolder(tmp_path)
+    fill(results, "a", "b")
+    whole = results.results.read_bytes()
+    for length in range(len(whole) + 1):
+        results.results.write_bytes(whole[:length])
+        again = ResultFolder(tmp_path)
+        complete = max(0, whole[:length].count(b"\n") - 1)
+        assert len(again.done) == complete, length
+        fill(again, *"ab"[complete:])
+        assert results.results.read_bytes() == whole, length
+
+
+@pytest.mark.parametrize("note", ["two\nlines", "a\r\nb", 'quote " and\nline'])
+def test_cut_inside_a_value_with_a_line_break(tmp_path: Path, note: str) -> None:
+    results = ResultFolder(tmp_path)
+    results.add_row({"image": "a.jpg", "note": "plain"})
+    results.add_row({"image": "b.jpg", "note": note})
+    whole = results.results.read_bytes()
+    for length in range(len(whole)):
+        results.results.write_bytes(whole[:length])
+        again = ResultFolder(tmp_path)
+        assert again.done <= {"a.jpg"}, length
+        if "b.jpg" not in again.done:
+            again.add_row({"image": "c.jpg", "note": "after"})
+        assert rows_of(again.results)[-1] == {"image": "c.jpg", "note": "after"}, length
+
+
+def test_row_without_its_file_is_done_again(tmp_path: Path) -> None:
+    fill(ResultFolder(tmp_path), "a", "b")
+    (tmp_path / "a_vessel.png").unlink()
+    again = ResultFolder(tmp_path)
+    assert again.done == {"b.jpg"}
+    assert [row["image"] for row in rows_of(again.results)] == ["b.jpg"]
+
+
+def test_failures_begin_anew(tmp_path: Path) -> None:
+    results = ResultFolder(tmp_path)
+    results.add_failure("a.jpg", "read", "is\nempty,  really")
+    assert rows_of(results.failures) == [{"image": "a.jpg", "stage": "read", "reason": "is empty, really"}]
+    assert "1 failed" in results.summary()
+    assert str(results.failures) in results.summary()
+    ResultFolder(tmp_path)
+    assert not results.failures.exists()
+
+
+def test_other_columns_stop_the_run(tmp_path: Path) -> None:
+    fill(ResultFolder(tmp_path), "a")
+    again = ResultFolder(tmp_path)
+    with pytest.raises(SettingError, match="columns density, depth, mask_vessel, note"):
+        again.add_row({"image": "b.jpg", "depth": 1})
+    with pytest.raises(SettingError, match="other settings"):
+        again.add_row({"mask_vessel": "", "image": "b.jpg", "density": 1, "note": ""})
+    assert len(rows_of(again.results)) == 1
+
+
+@pytest.mark.parametrize("content", [b"name,value\na,1\n", b"\xff\xfe\x00 binary\n", b"image,\xff\n1,2\n"])
+def test_foreign_table_stops_the_run(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "results.csv").write_bytes(content)
+    with pytest.raises(SettingError, match=r"results\.csv"):
+        ResultFolder(tmp_path)
+    assert (tmp_path / "results.csv").read_bytes() == content
+    assert ResultFolder(tmp_path, overwrite=True).done == set()
+
+
+@pytest.mark.parametrize("content", [b"image,note\na.jpg\n", b"image,note\na.jpg,x,y,z\n", b"image,note\n\n"])
+def test_row_of_another_length_does_not_break(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "results.csv").write_bytes(content)
+    assert ResultFolder(tmp_path).done <= {"a.jpg"}
+
+
+@pytest.mark.parametrize("name", ["../out.png", "a/../../out.png", "/tmp/absolute_out.png"])
+def test_nothing_is_written_outside(tmp_path: Path, name: str) -> None:
+    results = ResultFolder(tmp_path / "out")
+    with pytest.raises(SettingError, match="outside"):
+        results.write(name, b"")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
+    results = ResultFolder(tmp_path / "out")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out" / "link").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(SettingError, match="outside"):
+        results.write("link/a.png", b"")
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_names_that_only_look_like_a_way_out(tmp_path: Path) -> None:
+    results = ResultFolder(tmp_path / "out")
+    for name in ("a..b.png", "..a.png", "x/..c/d.png"):
+        results.write(name, b"1")
+        assert (tmp_path / "out" / name).read_bytes() == b"1"
+
+
+def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "file" / "sub"):
+        with pytest.raises(SettingError, match="cannot be written to"):
+            ResultFolder(folder)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write everywhere")
+def test_folder_without_permission(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(SettingError, match="cannot be written to"):
+            ResultFolder(tmp_path)
+    finally:
+        tmp_path.chmod(0o700)
+
+
+def test_row_is_on_the_disk_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[Any] = []
+    original = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (synced.append(descriptor), original(descriptor))[1])
+    fill(ResultFolder(tmp_path), "a")
+    assert len(synced) >= 2
