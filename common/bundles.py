@@ -88,21 +88,18 @@ def _arguments(component: Any) -> set[str] | None:
     return names
 
 
-def _is_argument(parser: ConfigParser, name: str) -> bool:
-    """Whether an id that the config does not have is an argument of the component that it lies in."""
+def _accepted(parser: ConfigParser, parent: str) -> set[str] | None:
+    """What can be set in the component with the id ``parent``; None for anything, nothing where it is none."""
     from monai.bundle import ConfigComponent
 
-    parent, _, argument = name.rpartition("#")
     if not parent or parent not in parser or not ConfigComponent.is_instantiable(parser[parent]):
-        return False
-    if argument in ConfigComponent.non_arg_keys:
-        return True
+        return set()
     target = ConfigComponent(config=parser[parent], id=parent, locator=parser.locator).resolve_module_name()
     component = locate(target) if isinstance(target, str) else target
     if not callable(component):
-        return True  # MONAI says what is wrong with such a target
+        return None  # MONAI says what is wrong with such a target
     names = _arguments(component)
-    return names is None or argument in names
+    return None if names is None else names | set(ConfigComponent.non_arg_keys)
 
 
 def check_overrides(config: Mapping[str, Any], overrides: Mapping[str, Any], config_names: str) -> None:
@@ -128,11 +125,14 @@ def check_overrides(config: Mapping[str, Any], overrides: Mapping[str, Any], con
             # Another `_target_` takes other arguments, so what is known is applied before the rest is looked at.
             parser[name] = unknown.pop(name)
     for name in unknown:
-        if _is_argument(parser, name):
+        parent, _, argument = name.rpartition("#")
+        accepted = _accepted(parser, parent)
+        if accepted is None or argument in accepted:
             continue
         ids = list(_ids(parser.config))
         same_end = [known for known in ids if known.rpartition("#")[2] == name]
-        near = same_end or get_close_matches(name, ids, n=1)
+        arguments = [f"{parent}#{known}" for known in sorted(accepted) if not known.startswith("_")]
+        near = same_end or get_close_matches(name, [*arguments, *ids], n=1)
         advice = f"the nearest is --{near[0]}" if near else "look there for the right one"
         raise SettingError(f"The setting --{name} is no id of {config_names}: {advice}.")
 

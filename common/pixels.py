@@ -47,7 +47,7 @@ def _turn(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
 def _decode_deep_tiff(content: bytes) -> NDArray[Any]:
     """Decode the first page of a TIFF with more than 8 bits, of which Pillow loses some or misreads them."""
     with tifffile.TiffFile(io.BytesIO(content)) as file:
-        page = file.pages[0]
+        page: Any = file.pages[0]
         if page.photometric == tifffile.PHOTOMETRIC.SEPARATED:
             raise ValueError("it is CMYK with more than 8 bits; save it as RGB")
         if page.size > 2 * (Image.MAX_IMAGE_PIXELS or page.size):

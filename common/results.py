@@ -100,7 +100,9 @@ class ResultFolder:
         kept = [row for row in rows if self._files_are_there(row)]
         self.done = {row["image"] for row in kept}
         if len(kept) != len(rows):
-            lines = [_line(list(self.columns or []))] + [_line([row[name] for name in self.columns or ()]) for row in kept]
+            lines = [_line(list(self.columns or []))] + [
+                _line([row[name] for name in self.columns or ()]) for row in kept
+            ]
             self.write(RESULTS, b"".join(lines))
 
     def _files_are_there(self, row: Mapping[str, str]) -> bool:

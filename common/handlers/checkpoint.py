@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
 import re
 from collections.abc import Mapping
@@ -63,7 +64,7 @@ class BestWeights:
         state: Any = engine.state
         name = state.key_metric_name
         value = float(state.metrics[name])
-        if self.best is not None and not value > self.best:
+        if self.best is not None and not math.isnan(self.best) and not value > self.best:
             return
         self.best = value
         if rank() == 0:

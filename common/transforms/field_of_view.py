@@ -101,8 +101,8 @@ def _without_bright_frame(small: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
 def _bright_region(smooth: NDArray[np.uint8], threshold: float) -> NDArray[np.uint8]:
     """The largest connected region brighter than the threshold, filled: the retina, without burnt-in text."""
     foreground = (smooth > threshold).astype(np.uint8)
-    foreground = cv2.morphologyEx(foreground, cv2.MORPH_OPEN, np.ones((5, 5), np.uint8))
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(foreground, connectivity=4)
+    opened = cv2.morphologyEx(foreground, cv2.MORPH_OPEN, np.ones((5, 5), np.uint8))
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(opened, connectivity=4)
     if count < 2:
         return np.zeros_like(foreground)
     largest = (labels == 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))).astype(np.uint8)
@@ -146,6 +146,8 @@ def _first_full_line(region: NDArray[np.uint8], disc: NDArray[np.bool_], smooth:
     if not full.any() or gap < max(4, 0.02 * len(chord)) or covered[line - 4] > 0.3 * chord[line - 4]:
         return 0
     step = min(line + 4, len(chord) - 1)
+    if chord[step] == 0:
+        return 0
     rise = float(np.median(smooth[step][disc[step]])) - float(np.median(smooth[line - 4][disc[line]]))
     return line if rise > 0.2 * float(np.median(smooth[disc])) else 0
 
@@ -156,7 +158,7 @@ def _circle_of(region: NDArray[np.uint8], smooth: NDArray[np.uint8]) -> tuple[Fi
     contours, _ = cv2.findContours(region, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     if not contours:
         return None
-    contour = max(contours, key=len)
+    contour: NDArray[Any] = max(contours, key=len)
     corners = cv2.convexHull(contour, returnPoints=False)
     points = contour[np.sort(corners.ravel()), 0].astype(np.float64)
     last = np.array([width, height]) - 1 - _FRAME_MARGIN
@@ -174,7 +176,8 @@ def _circle_of(region: NDArray[np.uint8], smooth: NDArray[np.uint8]) -> tuple[Fi
     is_cut = limits != (0, height, 0, width)
     circle = FieldOfView((y, x), radius, (height, width), True, limits if is_cut else None)
     disc = circle.mask()
-    agreement = np.count_nonzero(disc & (region > 0)) / max(1, np.count_nonzero(disc | (region > 0)))
+    inside: NDArray[np.bool_] = region > 0
+    agreement = float(np.count_nonzero(disc & inside)) / max(1.0, float(np.count_nonzero(disc | inside)))
     return (circle, agreement) if agreement >= _MIN_AGREEMENT else None
 
 
@@ -189,7 +192,7 @@ def _stands_out(circle: FieldOfView, smooth: NDArray[np.uint8]) -> bool:
 def _find_circle(small: NDArray[np.uint8]) -> FieldOfView | None:
     """Find the circle on a reduced photo, at the first threshold at which there clearly is one."""
     red, green, blue = cv2.split(small)
-    smooth = cv2.medianBlur(cv2.max(cv2.max(red, green), blue), 5)
+    smooth = np.asarray(cv2.medianBlur(cv2.max(cv2.max(red, green), blue), 5), dtype=np.uint8)
     dark, bright = np.percentile(smooth, (1, 90)).astype(float)
     best: tuple[float, FieldOfView] | None = None
     for number, (share, least) in enumerate(_THRESHOLDS):
@@ -228,7 +231,8 @@ def find_field_of_view(photo: NDArray[np.uint8]) -> FieldOfView:
     height, width = photo.shape[:2]
     scale = min(2.0, _WORKING_SIDE / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small = cv2.resize(photo, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    small = np.asarray(cv2.resize(photo, size, interpolation=interpolation), dtype=np.uint8)
     circle = _find_circle(small)
     if circle is None:
         bare = _without_bright_frame(small)
@@ -313,8 +317,7 @@ class FieldOfViewd(MapTransform, InvertibleTransform):
             image = d[key]
             picture = (photo if key == self.ref_key else to_picture(image))[rows, columns]
             if self.blank and view.found:
-                inside = mask[rows, columns]
-                picture = picture * (inside if picture.ndim == 2 else inside[..., None]).astype(picture.dtype)
+                picture = cv2.copyTo(picture, mask[rows, columns].astype(np.uint8))
             d[key] = _like(_resize(np.ascontiguousarray(picture), (size[0], size[1]), mode), image)
             self.push_transform(
                 d[key], orig_size=view.shape, extra_info={"box": box, "mode": mode, "shape": view.shape}

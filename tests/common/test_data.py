@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 import string
 from pathlib import Path
@@ -68,7 +69,16 @@ def test_output_names(names: list[str], expected: list[str]) -> None:
 
 
 def test_output_names_that_look_like_another_with_its_suffix() -> None:
-    names = ["a.jpg", "a.jpg.png", "a.png", "A.TIF", "b.png", "b_probability.png", "a.jpg_probability.gif", "b_vessel.png"]
+    names = [
+        "a.jpg",
+        "a.jpg.png",
+        "a.png",
+        "A.TIF",
+        "b.png",
+        "b_probability.png",
+        "a.jpg_probability.gif",
+        "b_vessel.png",
+    ]
     outputs = _output_names(names)
     files = [output + ending for output in outputs.values() for ending in OUTPUTS]
     assert len({file.casefold() for file in files}) == len(files)
@@ -166,7 +176,7 @@ def test_missing_list_and_folder(tmp_path: Path) -> None:
 
 
 def chained(*errors: BaseException) -> BaseException:
-    for outer, inner in zip(errors, errors[1:], strict=False):
+    for outer, inner in itertools.pairwise(errors):
         outer.__cause__ = inner
     return errors[0]
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 import pytest
@@ -7,17 +9,21 @@ import pytest
 from common.pictures import COLOURS, encode_mask, encode_picture, encode_probability, overlay
 
 
+def decoded(content: bytes, flag: int = cv2.IMREAD_UNCHANGED) -> Any:
+    return cv2.imdecode(np.frombuffer(content, np.uint8), flag)
+
+
 def test_mask_is_stored_exactly() -> None:
     mask = np.random.default_rng(0).integers(0, 2, (21, 34)).astype(bool)
     for given in (mask, mask.astype(np.float32), mask.astype(np.uint8) * 255):
-        stored = cv2.imdecode(np.frombuffer(encode_mask(given), np.uint8), cv2.IMREAD_UNCHANGED)
+        stored = decoded(encode_mask(given))
         assert stored.dtype == np.uint8
         np.testing.assert_array_equal(stored, mask * np.uint8(255))
 
 
 def test_probability_has_sixteen_bits() -> None:
     probability = np.linspace(-0.1, 1.1, 600, dtype=np.float32).reshape(20, 30)
-    stored = cv2.imdecode(np.frombuffer(encode_probability(probability), np.uint8), cv2.IMREAD_UNCHANGED)
+    stored = decoded(encode_probability(probability))
     assert stored.dtype == np.uint16
     np.testing.assert_allclose(stored / 65535, np.clip(probability, 0, 1), atol=1e-5)
 
@@ -25,7 +31,7 @@ def test_probability_has_sixteen_bits() -> None:
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
 def test_picture_keeps_its_colours(suffix: str) -> None:
     picture = np.full((20, 30, 3), (200, 100, 20), np.uint8)
-    stored = cv2.imdecode(np.frombuffer(encode_picture(picture, suffix), np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+    stored = decoded(encode_picture(picture, suffix), cv2.IMREAD_COLOR)[..., ::-1]
     assert np.abs(stored.astype(int) - picture).max() <= 4
 
 

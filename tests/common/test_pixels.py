@@ -263,7 +263,9 @@ def test_orientation_of_deep_tiff(tmp_path: Path, orientation: int) -> None:
 
 
 def test_too_many_channels_are_refused(tmp_path: Path) -> None:
-    tifffile.imwrite(tmp_path / "a.tif", np.zeros((20, 30, 7), np.uint16), photometric="minisblack", planarconfig="contig")
+    tifffile.imwrite(
+        tmp_path / "a.tif", np.zeros((20, 30, 7), np.uint16), photometric="minisblack", planarconfig="contig"
+    )
     with pytest.raises(UnreadableImageError, match="7 channels"):
         read_pixels(tmp_path / "a.tif")
 
@@ -272,19 +274,20 @@ def read_or_refuse(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     try:
         pixels = read_pixels(path)
-    except UnreadableImageError as error:
-        assert error.reason
-    else:
-        assert pixels.dtype == np.uint8
-        assert pixels.ndim == 2 or pixels.shape[2] == 3
-        assert pixels.size > 0
+    except UnreadableImageError:
+        return
+    assert pixels.dtype == np.uint8
+    assert pixels.ndim == 2 or pixels.shape[2] == 3
+    assert pixels.size > 0
 
 
 SETTINGS = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @SETTINGS
-@given(content=st.binary(max_size=400), suffix=st.sampled_from(sorted(PHOTO_SUFFIXES)), head=st.sampled_from(sorted(FILES)))
+@given(
+    content=st.binary(max_size=400), suffix=st.sampled_from(sorted(PHOTO_SUFFIXES)), head=st.sampled_from(sorted(FILES))
+)
 def test_random_bytes(tmp_path: Path, content: bytes, suffix: str, head: str) -> None:
     read_or_refuse(tmp_path / f"a{suffix}", content)
     read_or_refuse(tmp_path / f"a{suffix}", FILES[head][:12] + content)

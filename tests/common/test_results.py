@@ -160,6 +160,11 @@ def test_folder_without_permission(tmp_path: Path) -> None:
 def test_row_is_on_the_disk_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[Any] = []
     original = os.fsync
-    monkeypatch.setattr(os, "fsync", lambda descriptor: (synced.append(descriptor), original(descriptor))[1])
+
+    def record(descriptor: int) -> None:
+        synced.append(descriptor)
+        original(descriptor)
+
+    monkeypatch.setattr(os, "fsync", record)
     fill(ResultFolder(tmp_path), "a")
     assert len(synced) >= 2

@@ -11,6 +11,7 @@ import pytest
 import torch
 from monai.data import DataLoader, Dataset, MetaTensor
 from monai.engines import SupervisedEvaluator
+from monai.transforms import Compose
 from torch import nn
 
 from common.data import TolerantDataset, collate_one
@@ -37,7 +38,7 @@ def photo(seed: int = 0) -> torch.Tensor:
 
 def item(name: str, image: Any) -> dict[str, Any]:
     picture = (torch.as_tensor(image) * 255).to(torch.uint8) if isinstance(image, torch.Tensor) else None
-    return {"image": image, "photo": picture, "name": name, "output_name": name, "note": "dim", "biomarkers": {}}
+    return {"image": image, "photo": picture, "name": name, "output_name": name, "note": "dim"}
 
 
 def prepare(data: dict[str, Any]) -> dict[str, Any]:
@@ -51,13 +52,17 @@ def run(folder: Path, data: list[dict[str, Any]], post: Any = None, **settings: 
     dataset = TolerantDataset([d for d in data if d["name"] not in results.done], prepare)
     TolerantEvaluator(
         results=results,
-        device="cpu",
+        device=torch.device("cpu"),
         val_data_loader=DataLoader(dataset, batch_size=1, collate_fn=collate_one),
         network=Threshold(),
-        postprocessing=post or (lambda d: {**d, "probability": d["pred"] * 0.75}),
+        postprocessing=post or (lambda d: {**d, "probability": d["pred"] * 0.75, "biomarkers": {"density": 0.5}}),
         val_handlers=[ResultWriter(results, ["vessel"], **settings)],
     ).run()
     return results
+
+
+def picture(path: Path) -> Any:
+    return cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -70,12 +75,13 @@ def test_masks_are_written_untransposed(tmp_path: Path) -> None:
     row = rows(tmp_path / "results.csv")[0]
     assert row["image"] == "sub/a"
     assert row["note"] == "dim"
-    mask = cv2.imread(str(tmp_path / row["mask_vessel"]), cv2.IMREAD_UNCHANGED)
+    assert row["density"] == "0.5"
+    mask = picture(tmp_path / row["mask_vessel"])
     expected = (photo()[0] > 0.5).numpy().T
     np.testing.assert_array_equal(mask, expected * np.uint8(255))
-    probability = cv2.imread(str(tmp_path / row["probability_vessel"]), cv2.IMREAD_UNCHANGED)
+    probability = picture(tmp_path / row["probability_vessel"])
     np.testing.assert_allclose(probability / 65535, expected * 0.75, atol=1e-4)
-    assert cv2.imread(str(tmp_path / row["overlay"])).shape == (24, 40, 3)
+    assert picture(tmp_path / row["overlay"]).shape == (24, 40, 3)
 
 
 def test_failures_do_not_stop_the_run(tmp_path: Path) -> None:
@@ -138,10 +144,10 @@ def test_report(tmp_path: Path) -> None:
         meta = {"name": f"{number}.png", "patient": number // 2, "dataset": "AB"[number % 2]}
         data.append({"image": image, "label": label, "region": region, **meta})
     SupervisedEvaluator(
-        device="cpu",
+        device=torch.device("cpu"),
         val_data_loader=DataLoader(Dataset(data), batch_size=1),
         network=Threshold(),
-        postprocessing=lambda d: {**d, "probability": d["pred"] * 0.9},
+        postprocessing=Compose([lambda d: {**d, "probability": d["pred"] * 0.9}]),
         val_handlers=[SegmentationReport(tmp_path / "report", ["vessel"], settings={"split": "test"})],
     ).run()
     report = json.loads((tmp_path / "report/evaluation_report.json").read_text())

@@ -13,7 +13,7 @@ import torch
 from ignite.engine import Events
 from monai.data import DataLoader, Dataset
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
-from monai.handlers import MeanDice, ValidationHandler, from_engine
+from monai.handlers import LrScheduleHandler, MeanDice, ValidationHandler, from_engine
 from monai.transforms import AsDiscreted, Compose
 from PIL import Image
 from torch import nn
@@ -39,46 +39,50 @@ class Job:
         self.seen: list[float] = []
         self.network = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Dropout(0.3), nn.Conv2d(4, 1, 1))
         self.optimizer = torch.optim.Adam(self.network.parameters(), 0.02)
-        self.scheduler = torch.optim.lr_scheduler.StepLR(self.optimizer, 2, 0.5)
+        self.scheduler: Any = torch.optim.lr_scheduler.StepLR(self.optimizer, 2, 0.5)
         self.best = BestWeights(self.network, folder / "model.pt")
         self.early = EarlyStop(
             patience=settings.pop("patience", 50),
             score_function=lambda engine: engine.state.metrics["dice"],
             trainer=None,
         )
+        panels = [FigurePanels(folder, ["vessel"], NormalizedPhoto((0, 0, 0), (1, 1, 1)), count=2, side=48)]
+        panels = panels if settings.get("figures") else []
         self.evaluator = SupervisedEvaluator(
-            device="cpu",
+            device=torch.device("cpu"),
             val_data_loader=DataLoader(Dataset(items()), batch_size=1),
             network=self.network,
             postprocessing=Compose([AsDiscreted("pred", threshold=0.0)]),
             key_val_metric={"dice": MeanDice(output_transform=from_engine(["pred", "label"]))},
-            val_handlers=[
-                FigurePanels(folder, ["vessel"], NormalizedPhoto((0, 0, 0), (1, 1, 1)), count=2, side=48),
-                self.early,
-                self.best,
-            ],
+            val_handlers=[*panels, self.early, self.best],
         )
         self.curves = LearningCurves(folder, from_engine(["loss"], first=True), self.evaluator)
-        state = {
+        figures = settings.pop("figures", False)
+        state: dict[str, Any] = {
             "network": self.network,
             "optimizer": self.optimizer,
             "lr_scheduler": self.scheduler,
             "early_stop": self.early,
             "best_weights": self.best,
-            "learning_curves": self.curves,
         }
+        if figures:
+            state["learning_curves"] = self.curves
         self.resumable = ResumableTraining(folder / "models", {**state, **settings.pop("extra", {})}, **settings)
         self.trainer = SupervisedTrainer(
-            device="cpu",
+            device=torch.device("cpu"),
             max_epochs=epochs,
             train_data_loader=DataLoader(Dataset(items()), batch_size=2, shuffle=True),
             network=self.network,
             optimizer=self.optimizer,
             loss_function=nn.BCEWithLogitsLoss(),
-            train_handlers=[ValidationHandler(1, self.evaluator), self.curves, self.resumable],
+            train_handlers=[
+                ValidationHandler(1, self.evaluator),
+                LrScheduleHandler(self.scheduler, print_lr=False),  # type: ignore[arg-type]
+                *([self.curves] if figures else []),
+                self.resumable,
+            ],
         )
         self.early.set_trainer(self.trainer)
-        self.trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda engine: self.scheduler.step())
         self.trainer.add_event_handler(Events.EPOCH_STARTED, lambda engine: self.seen.append(engine.state.epoch))
         if stop_after is not None:
             self.trainer.add_event_handler(Events.EPOCH_STARTED(once=stop_after + 1), self.kill)
@@ -99,10 +103,10 @@ def interrupted(folder: Path, epochs: int, after: int, **settings: Any) -> None:
 
 
 def test_interrupted_training_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
-    whole = Job(tmp_path / "whole", 4).run()
-    interrupted(tmp_path / "parts", 4, after=2)
+    whole = Job(tmp_path / "whole", 4, figures=True).run()
+    interrupted(tmp_path / "parts", 4, after=2, figures=True)
     assert [path.name for path in checkpoints(tmp_path / "parts/models")] == ["checkpoint_epoch=2.pt"]
-    rest = Job(tmp_path / "parts", 4).run()
+    rest = Job(tmp_path / "parts", 4, figures=True).run()
     assert rest.seen == [3, 4]
     assert rest.trainer.state.iteration == whole.trainer.state.iteration == 8
     for key, value in whole.network.state_dict().items():
@@ -196,7 +200,7 @@ def test_best_weights_are_kept(tmp_path: Path) -> None:
     assert (tmp_path / "model.pt").read_bytes() == before
     job.evaluator.state.metrics["dice"] = best + 0.1
     with torch.no_grad():
-        job.network[0].weight.add_(1)
+        next(job.network.parameters()).add_(1)
     job.best(job.evaluator)
     assert (tmp_path / "model.pt").read_bytes() != before
 
@@ -212,7 +216,8 @@ def test_undefined_metric_never_blocks_the_best(tmp_path: Path) -> None:
 
 def test_early_stop_keeps_its_patience(tmp_path: Path) -> None:
     def flat(job: Job) -> Job:
-        job.early._handler.score_function = lambda engine: 0.5
+        handler: Any = job.early._handler
+        handler.score_function = lambda engine: 0.5
         return job
 
     first = flat(Job(tmp_path / "whole", 20, patience=3)).run()
@@ -225,7 +230,7 @@ def test_early_stop_keeps_its_patience(tmp_path: Path) -> None:
 
 
 def test_figures(tmp_path: Path) -> None:
-    Job(tmp_path, 2).run()
+    Job(tmp_path, 2, figures=True).run()
     values = json.loads((tmp_path / "learning_curves.json").read_text())
     assert set(values) == {"train_loss", "dice"}
     assert [point[0] for point in values["train_loss"]] == [1, 2]

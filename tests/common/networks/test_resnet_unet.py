@@ -49,7 +49,7 @@ def test_same_as_monai_where_monai_works(network: ResNetUNet) -> None:
 def test_script_trace_and_onnx_agree_at_other_sizes(network: ResNetUNet) -> None:
     example = torch.rand(1, 3, 64, 64)
     axes = {0: "batch", 2: "width", 3: "height"}
-    model = io.BytesIO()
+    model: Any = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         scripted, traced = torch.jit.script(network), torch.jit.trace(network, example)

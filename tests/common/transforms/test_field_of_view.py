@@ -148,7 +148,9 @@ def test_noise_and_thin_pictures_have_no_circle() -> None:
         assert not find_field_of_view(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).found
 
 
-@pytest.mark.parametrize("photo", [np.zeros((20, 20), np.uint8), np.zeros((20, 20, 3)), np.zeros((20, 20, 4), np.uint8)])
+@pytest.mark.parametrize(
+    "photo", [np.zeros((20, 20), np.uint8), np.zeros((20, 20, 3)), np.zeros((20, 20, 4), np.uint8)]
+)
 def test_what_is_no_photo_is_refused(photo: Any) -> None:
     with pytest.raises(ValueError, match=r"\(H, W, 3\) of uint8"):
         find_field_of_view(photo)
@@ -173,7 +175,9 @@ def test_circle_of_real_photos_agrees_with_truth(folder: str, pattern: str, trut
     scores = []
     for path in real_photos(folder, pattern)[::2]:
         mask = read_pixels(DATA / truth.format(path.stem))
-        scores.append(iou(find_field_of_view(read_pixels(path)).mask(), mask.reshape(*mask.shape[:2], -1)[..., 0] > 127))
+        scores.append(
+            iou(find_field_of_view(read_pixels(path)).mask(), mask.reshape(*mask.shape[:2], -1)[..., 0] > 127)
+        )
     assert np.mean(scores) > least
     assert min(scores) > 0.98
 
@@ -255,7 +259,7 @@ def test_cut_circle_keeps_its_scale() -> None:
 
 
 def test_no_circle_leaves_a_note_and_the_whole_frame() -> None:
-    data, phantom = sample("none", (300, 400))
+    data, _ = sample("none", (300, 400))
     result = FieldOfViewd("image", diameter=200)({**data, "note": "earlier"})
     assert result["note"] == "earlier; no field of view found: the whole frame is used"
     assert result["image"].shape == (3, 200, 150)
@@ -318,7 +322,7 @@ def test_wrong_settings_are_refused(settings: dict[str, Any]) -> None:
 def test_keep_inside() -> None:
     fov = torch.zeros(1, 6, 4, dtype=torch.uint8)
     fov[:, 2:4] = 1
-    values = MetaTensor(torch.rand(2, 6, 4) + 0.5)
+    values: Any = MetaTensor(torch.rand(2, 6, 4) + 0.5)
     result = KeepInsided("pred")({"pred": values, "fov": fov})["pred"]
     assert (result[:, :2] == 0).all()
     assert (result[:, 4:] == 0).all()

@@ -30,7 +30,7 @@ def innermost(error: BaseException) -> BaseException:
 
 def test_clahe_array_equals_dictionary(photo: NDArray[np.uint8]) -> None:
     image = MetaTensor(torch.as_tensor(from_picture(photo)), meta={"filename_or_obj": "a.png"})
-    array = LabClahe(3.0, 4)(image)
+    array: Any = LabClahe(3.0, 4)(image)
     dictionary = LabClahed("image", 3.0, 4)({"image": image})["image"]
     assert torch.equal(array, dictionary)
     assert array.dtype == torch.uint8
@@ -82,7 +82,7 @@ def test_hue_identities() -> None:
 
 def test_random_hue_is_the_same_for_the_same_seed() -> None:
     image = MetaTensor(torch.rand(3, 9, 7))
-    transform = RandHued("image", prob=1.0)
+    transform: Any = RandHued("image", prob=1.0)
     first = transform.set_random_state(3)({"image": image})["image"]
     again = transform.set_random_state(3)({"image": image})["image"]
     other = transform.set_random_state(4)({"image": image})["image"]

@@ -1,0 +1,294 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigParser
+from PIL import Image
+
+from common.benchmark import Size
+from common.bundles import BUNDLES, check_overrides, find_bundle
+from common.cli import main
+from common.errors import SettingError
+from common.phantoms import write_fundus_phantoms
+
+NAME = "vessel_segmentation"
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a copy of the bundle that works on small pictures, with random weights."""
+    folder = tmp_path_factory.mktemp("bundles")
+    bundle = folder / NAME
+    shutil.copytree(BUNDLES / NAME / "configs", bundle / "configs")
+    path = bundle / "configs" / "inference.json"
+    config = {**json.loads(path.read_text(encoding="utf-8")), "diameter": 96, "window_size": 96}
+    path.write_text(json.dumps(config), encoding="utf-8")
+    torch.manual_seed(0)
+    network = ConfigParser(config).get_parsed_content("network_def")
+    (bundle / "models").mkdir()
+    torch.save(network.state_dict(), bundle / "models" / "model.pt")
+    return folder
+
+
+@pytest.fixture
+def installed(bundles: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let the command find that copy by its name."""
+    monkeypatch.setattr("common.bundles.BUNDLES", bundles)
+    return bundles
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_fundus_phantoms(tmp_path_factory.mktemp("photos"), 2, sizes=[(120, 150), (140, 130)]) / "image"
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--help"], ["infer", "train", "evaluate", "demo", "benchmark"]),
+        (["infer", "--help"], ["BUNDLE INPUT OUTPUT", "results.csv", "--overwrite"]),
+        (["infer", NAME, "a", "b", "--help"], ["BUNDLE INPUT OUTPUT"]),
+        (["train", "-h"], ["BUNDLE DATASET_DIR DATA_LIST OUTPUT"]),
+        (["evaluate", "--help"], ["BUNDLE DATASET_DIR DATA_LIST OUTPUT"]),
+        (["demo", "--help"], ["--count", "--output"]),
+        (["benchmark", "--help"], ["--bundles", "--sizes"]),
+    ],
+)
+def test_help(arguments: list[str], said: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 0
+    text = capsys.readouterr().err
+    assert all(word in text for word in said)
+    assert "FIRE_METADATA" not in text
+
+
+def test_starts_without_the_large_libraries() -> None:
+    code = "import sys, common.cli; print([name for name in ('torch', 'monai', 'scipy') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_infer_writes_what_monai_bundle_run_writes(
+    installed: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = {"save_probability": True, "threshold": 0.45, "network_def#dropout": 0.1}
+    flags = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
+    assert main(["infer", NAME, str(photos), str(tmp_path / "ours"), *flags]) == 0
+    spoken = capsys.readouterr()
+    assert "2 done, 0 skipped (done before), 0 failed" in spoken.out
+    assert "photo" in spoken.err
+
+    bundle = installed / NAME
+    given = {
+        "config_file": bundle / "configs" / "inference.json",
+        "bundle_root": bundle,
+        "dataset_dir": photos,
+        "output_dir": tmp_path / "theirs",
+        **settings,
+    }
+    command = [part for name, value in given.items() for part in (f"--{name}", str(value))]
+    subprocess.run([sys.executable, "-m", "monai.bundle", "run", *command], check=True, cwd=tmp_path)
+    ours = hashes(tmp_path / "ours")
+    assert len(ours) == 7
+    assert ours == hashes(tmp_path / "theirs")
+
+    assert main(["infer", NAME, str(photos), str(tmp_path / "ours"), *flags]) == 0
+    assert "0 done, 2 skipped" in capsys.readouterr().out
+
+
+def test_infer_takes_hyphens_and_folders_named_like_numbers(
+    installed: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(photos, "1e3")
+    assert main(["infer", NAME, "1e3", "007", "--save-probability"]) == 0
+    assert len(list(Path("007").glob("*_probability_vessel.png"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("flag", "nearest"),
+    [
+        ("--num_worker", "--num_workers"),
+        ("--treshold", "--threshold"),
+        ("--network_def#droput", "--network_def#dropout"),
+        ("--val_data_loader", "--evaluator#val_data_loader"),
+    ],
+)
+def test_infer_refuses_an_unknown_id(
+    flag: str, nearest: str, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["infer", NAME, str(photos), str(tmp_path / "out"), flag, "1"]) == 2
+    (sentence,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("retina: ")]
+    assert f"{flag} is no id of inference.json" in sentence
+    assert f"the nearest is {nearest}" in sentence
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("command", "config"), [("train", "train.json"), ("evaluate", "train.json + evaluate.json")])
+def test_train_and_evaluate_refuse_an_unknown_id(
+    command: str, config: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, NAME, str(tmp_path), "list.json", str(tmp_path / "out"), "--num_epoch", "1"]) == 2
+    assert f"--num_epoch is no id of {config}: the nearest is --epochs" in capsys.readouterr().err
+
+
+def test_train_reports_a_wrong_setting_in_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", NAME, str(tmp_path), str(tmp_path / "no.json"), str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("retina: The data list")
+    assert "no.json does not exist" in error
+    assert len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("overrides", "accepted"),
+    [
+        ({"threshold": 1}, True),
+        ({"network_def::dropout": 0.1}, True),
+        ({"network_def#_disabled_": True}, True),
+        ({"evaluator#non_blocking": True}, True),
+        ({"preprocessing#transforms#0#keys": "image"}, True),
+        ({"preprocessing#transforms#99#keys": "image"}, False),
+        ({"network_def#strides": [2]}, False),
+        ({"network_def#strides": [2], "network_def#_target_": "monai.networks.nets.UNet"}, True),
+        ({"threshold#deeper": 1}, False),
+    ],
+)
+def test_overrides_are_ids_or_arguments(overrides: dict[str, Any], accepted: bool) -> None:
+    config = json.loads((BUNDLES / NAME / "configs" / "inference.json").read_text(encoding="utf-8"))
+    if accepted:
+        check_overrides(config, overrides, "inference.json")
+    else:
+        with pytest.raises(SettingError, match="is no id of"):
+            check_overrides(config, overrides, "inference.json")
+
+
+def test_unknown_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["infer", "vesel_segmentation", "a", "b"]) == 2
+    assert f"Did you mean {NAME}?" in capsys.readouterr().err
+    with pytest.raises(SettingError, match="is no bundle"):
+        find_bundle(str(tmp_path))
+
+
+@pytest.mark.parametrize("wrong", ["input", "weights", "twice"])
+def test_a_wrong_setting_is_one_sentence(
+    wrong: str, installed: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = {
+        "input": [str(tmp_path / "nothing"), "out"],
+        "weights": [str(photos), str(tmp_path / "out"), "--ckpt_path", "absent.pt"],
+        "twice": [str(photos), "out", "--output_dir", "other"],
+    }
+    said = {"input": "nothing does not exist", "weights": "absent.pt do not exist", "twice": "--output_dir is already"}
+    assert main(["infer", NAME, *given[wrong]]) == 2
+    error = capsys.readouterr().err
+    assert said[wrong] in error
+    assert "Traceback" not in error
+
+
+def test_exit_code_tells_whether_all_failed(
+    installed: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "broken.png").write_bytes(b"")
+    assert main(["infer", NAME, str(folder), str(tmp_path / "out")]) == 1
+    spoken = capsys.readouterr()
+    assert "0 done, 0 skipped (done before), 1 failed" in spoken.out
+    assert "failures.csv" in spoken.out
+
+    shutil.copy(sorted(photos.iterdir())[0], folder)
+    assert main(["infer", NAME, str(folder), str(tmp_path / "out")]) == 0
+    assert "1 done, 0 skipped (done before), 1 failed" in capsys.readouterr().out
+
+
+def test_a_misspelt_flag_is_found_before_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(["demo", "--cuont", "1"])
+    assert ended.value.code == 2
+    assert "--cuont" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_demo(
+    bundles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "bundles"
+    shutil.copytree(bundles, folder)
+    shutil.copytree(folder / NAME, folder / "other_segmentation")
+    shutil.copytree(folder / NAME / "configs", folder / "untrained_segmentation" / "configs")
+    monkeypatch.setattr("common.bundles.BUNDLES", folder)
+    output = tmp_path / "demo"
+    assert main(["demo", "--output", str(output), "--count", "2"]) == 0
+    text = capsys.readouterr().out
+    assert "other_segmentation is left out: it has weights, but no entry" in text
+    assert "untrained_segmentation is left out: it has no models/model.pt" in text
+    (row,) = [line.split() for line in text.splitlines() if line.startswith(f"{NAME}  ")]
+    assert row[1] == "2/2"
+    truth = [np.asarray(Image.open(path)) > 0 for path in sorted((output / "phantoms_2" / "mask").iterdir())]
+    found = [np.asarray(Image.open(path)) > 0 for path in sorted((output / NAME).glob("*_vessel.png"))]
+    dice = np.mean([2 * (a & b).sum() / (a.sum() + b.sum()) for a, b in zip(truth, found, strict=True)])
+    assert float(row[2]) == pytest.approx(dice, abs=1e-3)
+    assert len(list((output / NAME).glob("*_overlay.jpg"))) == 2
+
+    # It runs again, and says why a bundle did not finish.
+    (folder / NAME / "models" / "model.pt").write_bytes(b"no weights")
+    assert main(["demo", "--output", str(output), "--count", "2"]) == 1
+    spoken = capsys.readouterr()
+    assert "0/2" in spoken.out
+    assert "is no checkpoint that can be read" in spoken.err
+
+
+def test_demo_without_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("common.bundles.BUNDLES", tmp_path)
+    assert main(["demo", "--output", str(tmp_path / "out")]) == 2
+    assert "No bundle has weights" in capsys.readouterr().err
+
+
+def test_benchmark(installed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "table.md"
+    assert main(["benchmark", "--bundles", NAME, "--sizes", "140x120", "--repeats", "1", "--output", str(output)]) == 0
+    text = output.read_text(encoding="utf-8")
+    assert text in capsys.readouterr().out
+    (row,) = [line for line in text.splitlines() if line.startswith("| 140x120 |")]
+    *steps, total, ratio, memory = [cell.strip() for cell in row.strip("|").split("|")][1:]
+    assert len(steps) == 5
+    assert all(float(step) > 0 for step in steps)
+    assert float(total) == pytest.approx(sum(map(float, steps)), abs=0.003)
+    assert float(ratio) >= 1
+    assert 0.1 < float(memory.removesuffix(" GB")) < 4
+    forms = [
+        line.split("|")[1:] for line in text.splitlines() if "eager" in line or "TorchScript" in line or "ONNX" in line
+    ]
+    rows = {form[0].strip(): form for form in forms if len(form) > 3}
+    assert float(rows["eager, float32"][2]) == 1
+    for name in ("TorchScript (traced, frozen)", "ONNX Runtime"):
+        assert float(rows[name][3]) < 1e-3
+    assert any("bfloat16" in name for name in rows)
+
+
+@pytest.mark.parametrize("text", ["565", "565x", "ax3", "1x2x3"])
+def test_size_is_width_x_height(text: str) -> None:
+    assert str(Size.parse("565x584")) == "565x584"
+    with pytest.raises(SettingError, match="WIDTHxHEIGHT"):
+        Size.parse(text)
