@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from common.bundles import available_bundles, find_bundle, has_weights, open_bundle
+from common.bundles import available_bundles, find_bundle, has_weights, inference_command, open_bundle, reason_in
 from common.errors import SettingError
 
 if TYPE_CHECKING:
@@ -164,17 +164,10 @@ def _peak_memory(bundle: Path, photos: Path, output: Path) -> float:
     A small process starts it and asks for the peak of its child: a process takes over, as its own peak, that of the
     one that it was started from, and this one may be large.
     """
-    command = [sys.executable, "-c", _MEASURE, sys.executable, "-m", "monai.bundle", "run"]
-    for name, value in (
-        ("config_file", bundle / "configs" / "inference.json"),
-        ("bundle_root", bundle),
-        ("dataset_dir", photos),
-        ("output_dir", output),
-    ):
-        command += [f"--{name}", str(value)]
+    command = [sys.executable, "-c", _MEASURE, *inference_command(bundle, photos, output)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SettingError(f"The inference of {bundle.name} failed: {done.stderr.strip().splitlines()[-1]}")
+        raise SettingError(f"The inference of {bundle.name} failed: {reason_in(done.stderr)}")
     # Linux counts in kilobytes, macOS in bytes.
     return int(done.stdout) / (1e9 if sys.platform == "darwin" else 1e6 / 1.024)
 
@@ -306,10 +299,11 @@ def _network_forms(network: torch.nn.Module, batch: torch.Tensor, temporary: Pat
     """The network in each form, as functions that run it on the batch."""
     import onnxruntime
     import torch
+    from monai.networks.utils import convert_to_onnx
 
     frozen = torch.jit.freeze(torch.jit.trace(network, batch))
     path = temporary / "network.onnx"
-    torch.onnx.export(network, (batch,), str(path), input_names=["image"], dynamo=False)
+    convert_to_onnx(network, [batch], input_names=["image"], filename=str(path), dynamo=False)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     wanted = ["CUDAExecutionProvider"] * batch.is_cuda + ["CPUExecutionProvider"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from difflib import get_close_matches
@@ -172,3 +173,23 @@ def open_bundle(
     )
     workflow.initialize()
     return workflow
+
+
+def inference_command(bundle: Path, photos: Path, output: Path) -> list[str]:
+    """The command with which a user of MONAI runs a bundle on photos; photos that were done before are done again."""
+    settings = {
+        "config_file": bundle / "configs" / "inference.json",
+        "bundle_root": bundle,
+        "dataset_dir": photos,
+        "output_dir": output,
+        "overwrite": True,
+    }
+    flags = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
+    return [sys.executable, "-m", "monai.bundle", "run", *flags]
+
+
+def reason_in(log: str) -> str:
+    """The wrong setting that a log of ``python -m monai.bundle`` tells of, or else its last line."""
+    lines = log.strip().splitlines() or ["its log is empty"]
+    mark = f"{SettingError.__name__}: "
+    return next((line.partition(mark)[2] for line in lines if mark in line), lines[-1])

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from common.bundles import available_bundles, has_weights
+from common.bundles import available_bundles, has_weights, inference_command, reason_in
 from common.errors import SettingError
 from common.pixels import read_pixels
 from common.results import FAILURES, RESULTS
@@ -117,15 +117,7 @@ def _run_bundle(bundle: Path, given: DemoInput, phantoms: Path, folder: Path) ->
     images = sum(1 for _ in photos.iterdir())
     output.mkdir(exist_ok=True)
     log = output / "run.log"
-    command = [sys.executable, "-m", "monai.bundle", "run"]
-    for name, value in (
-        ("config_file", bundle / "configs" / "inference.json"),
-        ("bundle_root", bundle),
-        ("dataset_dir", photos),
-        ("output_dir", output),
-        ("overwrite", True),
-    ):
-        command += [f"--{name}", str(value)]
+    command = inference_command(bundle, photos, output)
     # Not a row of an earlier demonstration is counted as progress of this one.
     for table in (RESULTS, FAILURES):
         (output / table).unlink(missing_ok=True)
@@ -148,7 +140,8 @@ def _run_bundle(bundle: Path, given: DemoInput, phantoms: Path, folder: Path) ->
     rows = _rows(output / RESULTS)
     problem = ""
     if process.returncode:
-        problem = f"the run ended with exit code {process.returncode}; its log is {log}: {_last_line(log)}"
+        reason = reason_in(log.read_text(encoding="utf-8", errors="replace"))
+        problem = f"the run ended with exit code {process.returncode}: {reason} (its log: {log})"
     elif len(rows) < images:
         problem = f"{images - len(rows)} photos failed: {output / FAILURES}"
     seconds = (moments[-1] - moments[0]) / (len(moments) - 1) if len(moments) > 1 else time.perf_counter() - started
@@ -161,11 +154,6 @@ def _rows(table: Path) -> list[dict[str, str]]:
         return []
     whole = [line for line in table.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
     return list(csv.DictReader(whole))
-
-
-def _last_line(log: Path) -> str:
-    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return lines[-1] if lines else "it is empty"
 
 
 def _mean_dice(rows: list[dict[str, str]], given: DemoInput, phantoms: Path, output: Path) -> float:
