@@ -33,8 +33,8 @@ lint: $(VENV)/.installed-dev ## ruff and mypy
 bench: $(VENV)/.installed ## measure the speed, as ratios taken in one run
 	$(BIN)/retina benchmark
 
-clean: ## remove .venv, caches and the output of the demo
-	rm -rf $(VENV) demo_output build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+clean: ## remove .venv, caches and the output of demo and bench
+	rm -rf $(VENV) demo_output benchmark.md build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
 # The stamps: a step runs again only when the files that it depends on have changed.
@@ -42,7 +42,7 @@ $(VENV)/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 		echo "Python 3.11 or newer is needed, and '$(PYTHON)' is not (or is not there)." \
 			"Install it, or name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
-	$(PYTHON) -m venv --clear $(VENV)
+	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
 $(VENV)/.installed: requirements.txt pyproject.toml $(VENV)/.created

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import os
+import stat
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -18,7 +20,11 @@ PATH_KEYS = ("image", "label", "fov")
 
 
 def load_data_list(
-    data_list: str | Path, dataset_dir: str | Path, split: str, path_keys: Sequence[str] = PATH_KEYS
+    data_list: str | Path,
+    dataset_dir: str | Path,
+    split: str,
+    path_keys: Sequence[str] = PATH_KEYS,
+    required: Sequence[str] = ("image", "label"),
 ) -> list[dict[str, Any]]:
     """Read one split of a MONAI datalist and make its paths absolute.
 
@@ -27,14 +33,14 @@ def load_data_list(
         dataset_dir: folder that the list's paths are relative to.
         split: ``training``, ``validation`` or ``test``.
         path_keys: keys of an item that are paths.
+        required: keys that every item has to have.
 
     Returns:
         The items, each with ``name``: the image's path as it stands in the list.
 
     Raises:
-        SettingError: the list or the folder is missing, the split is empty, an item lacks its image or names a file
-        that
-            does not exist.
+        SettingError: the list or the folder is missing, the split is empty, an item lacks a required key or names a
+            file that does not exist.
     """
     data_list, folder = Path(data_list), Path(dataset_dir)
     if not folder.is_dir():
@@ -52,8 +58,9 @@ def load_data_list(
         raise SettingError(f"The data list {data_list} has no items under '{split}': add some, or give another list.")
     absolute = []
     for number, item in enumerate(items):
-        if not isinstance(item, dict) or "image" not in item:
-            raise SettingError(f"Item {number} of '{split}' in {data_list} has no 'image'.")
+        for key in required:
+            if not isinstance(item, dict) or key not in item:
+                raise SettingError(f"Item {number} of '{split}' in {data_list} has no '{key}': add it to the list.")
         for key in path_keys:
             if not isinstance(item.get(key, ""), str):
                 raise SettingError(f"Item {number} of '{split}' in {data_list}: its '{key}' is no path: {item[key]}.")
@@ -72,30 +79,105 @@ def _without_suffix(name: str) -> str:
     return path.with_suffix("").as_posix() if path.stem.strip(".") else name
 
 
-def _output_names(names: Sequence[str]) -> dict[str, str]:
-    """Name the outputs of each input: its path without the suffix, or with it where two inputs would share it."""
+def _output_names(names: Sequence[str], earlier: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Name the outputs of each input: its path without the suffix, or with it where two inputs would share it.
+
+    Args:
+        names: paths relative to the input folder.
+        earlier: what the outputs of images that are done are called; they keep their names.
+    """
+    earlier = earlier or {}
     by_stem: dict[str, list[str]] = {}
     for name in names:
         by_stem.setdefault(_without_suffix(name).casefold(), []).append(name)
-    taken: set[str] = set()
+    elsewhere = {output.casefold() for name, output in earlier.items() if name not in set(names)}
+    taken = {output.casefold() for output in earlier.values()}
     outputs = {}
-    for sharing in by_stem.values():
+    for stem, sharing in by_stem.items():
+        shared = len(sharing) > 1 or stem in elsewhere
         for name in sharing:
-            output = _without_suffix(name) if len(sharing) == 1 else name
+            if name in earlier:
+                outputs[name] = earlier[name]
+                continue
+            output = name if shared else _without_suffix(name)
             if output.casefold().endswith("_probability"):
                 output += "_"  # else its mask might have the name of another photo's probability map
-            while output.casefold() in taken or (len(sharing) > 1 and output.casefold() in by_stem):
+            while output.casefold() in taken or (shared and output.casefold() in by_stem):
                 output += "_"
             taken.add(output.casefold())
             outputs[name] = output
     return outputs
 
 
+def _why_no_file(path: Path) -> str | None:
+    """Say why a path is no file that can be opened; None when it is one."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return "is a link to a file that does not exist" if path.is_symlink() else "has disappeared"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    return None if stat.S_ISREG(mode) else "is no regular file"
+
+
+def _walk(folder: Path, left_out: Callable[[str], bool]) -> tuple[list[Path], dict[Path, str]]:
+    """Find every file of a folder and its sub-folders, linked ones too; each folder is read once, whatever links say.
+
+    Args:
+        folder: where to begin.
+        left_out: whether a sub-folder, given by its real path, is not read.
+
+    Returns:
+        The files, and for each entry that is none, or cannot be read, why; both sorted.
+    """
+    files: list[Path] = []
+    broken: dict[Path, str] = {}
+    visited: set[str] = set()
+    starts = [folder]
+
+    def record(error: OSError) -> None:
+        broken[Path(error.filename)] = f"cannot be read ({error.strerror})"
+
+    while starts:
+        # Links wait until all else is read, so that what is in the folder itself goes by its own name.
+        start = min(starts)
+        starts.remove(start)
+        for root, folders, names in os.walk(start, onerror=record):
+            real = os.path.realpath(root)
+            if real in visited or (Path(root) != folder and left_out(real)):
+                folders.clear()
+                continue
+            visited.add(real)
+            links = [name for name in folders if os.path.islink(os.path.join(root, name))]
+            starts += [Path(root, name) for name in links]
+            folders[:] = sorted(set(folders) - set(links))
+            for path in (Path(root, name) for name in names):
+                reason = _why_no_file(path)
+                if reason is None:
+                    files.append(path)
+                else:
+                    broken[path] = reason
+    return sorted(files), dict(sorted(broken.items()))
+
+
+def _check_outputs(outputs: Collection[str], output: Path, folder: Path) -> None:
+    """Refuse results that would come to lie among the inputs, since the next run would take them for photos."""
+    if not folder.is_relative_to(output):
+        return
+    for name in outputs:
+        if (output / name).is_relative_to(folder):
+            raise SettingError(
+                f"The results of {folder / name} would be written into the input folder, since the output folder is "
+                f"{output}: set output_dir to another folder."
+            )
+
+
 def list_photos(dataset_dir: str | Path, results: ResultFolder) -> list[dict[str, Any]]:
     """List the photos of a folder and its sub-folders (or one photo) that are not done yet.
 
-    Files that are no photo by their suffix are recorded as failures of the stage ``list``. The output folder is left
-    out when it lies inside the input folder.
+    Linked sub-folders are read too, each folder once. What cannot be read, what is no regular file, and files that are
+    no photo by their suffix are recorded as failures of the stage ``list``. The output folder is left out when it lies
+    inside the input folder.
 
     Args:
         dataset_dir: a folder, or one file.
@@ -103,30 +185,44 @@ def list_photos(dataset_dir: str | Path, results: ResultFolder) -> list[dict[str
 
     Returns:
         Items with ``image`` (path), ``name`` (path relative to the folder) and ``output_name`` (what its outputs' names
-        begin with; no two inputs share it).
+        begin with; no two inputs share it), sorted by path.
 
     Raises:
-        SettingError: the folder does not exist, holds no photo, or is the output folder.
+        SettingError: the folder does not exist, holds no photo, is the output folder, or is not the one whose photos
+            the results are of.
     """
     given = Path(dataset_dir)
     if not given.exists():
         raise SettingError(f"The input {given} does not exist: set dataset_dir to a folder of photos, or to one photo.")
-    folder = given.parent if given.is_file() else given
-    output = results.folder.resolve()
-    if output == folder.resolve():
+    folder = given if given.is_dir() else given.parent
+    output, inputs = results.folder.resolve(), folder.resolve()
+    if output == inputs:
         raise SettingError(f"The input and output folders are both {folder}: set output_dir to another folder.")
-    found = [given] if given.is_file() else sorted(path for path in folder.rglob("*") if path.is_file())
-    found = [path for path in found if output not in path.resolve().parents]
+
+    def left_out(real: str) -> bool:
+        return Path(real) == output or (output.is_relative_to(inputs) and Path(real).is_relative_to(output))
+
+    if given.is_dir():
+        found, broken = _walk(folder, left_out)
+    else:
+        found, broken = ([given], {}) if given.is_file() else ([], {given: "is no regular file"})
     names = [path.relative_to(folder).as_posix() for path in found]
     photos = [name for name in names if PurePosixPath(name).suffix.lower() in PHOTO_SUFFIXES]
+    failures = {path.relative_to(folder).as_posix(): reason for path, reason in broken.items()}
     if not photos:
+        also = "".join(f" {folder / name} {reason}." for name, reason in failures.items())
         raise SettingError(
-            f"The input {given} holds no photo: {len(names)} files, none ending in {', '.join(sorted(PHOTO_SUFFIXES))}."
+            f"The input {given} holds no photo: {len(names)} files, none ending in "
+            f"{', '.join(sorted(PHOTO_SUFFIXES))}.{also[:1000]}"
         )
+    results.bind_input(folder)
+    outputs = _output_names(photos, results.outputs)
+    _check_outputs(outputs.values(), output, inputs)
     for name in names:
         if PurePosixPath(name).suffix.lower() not in PHOTO_SUFFIXES:
-            results.add_failure(name, "list", "its suffix is not that of a photo")
-    outputs = _output_names(photos)
+            failures[name] = "its suffix is not that of a photo"
+    for name in sorted(failures):
+        results.add_failure(name, "list", failures[name])
     items = [
         {"image": str(folder / name), "name": name, "output_name": outputs[name]}
         for name in photos

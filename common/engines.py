@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 from ignite.engine import Engine, Events
-from monai.engines import SupervisedEvaluator
+from monai.engines import IterationEvents, SupervisedEvaluator
 
 from common.data import Failure, failure_of
 from common.results import ResultFolder
@@ -23,16 +23,22 @@ class TolerantEvaluator(SupervisedEvaluator):
     def __init__(self, results: ResultFolder, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.results = results
+        self.stage = "network"
+        self.add_event_handler(IterationEvents.FORWARD_COMPLETED, self._enter_postprocessing)
         self.add_event_handler(Events.COMPLETED, self._report)
 
     def _iteration(self, engine: Any, batchdata: Any) -> Any:
         if isinstance(batchdata, Failure):
             return self._fail(batchdata)
         name = batchdata["name"][0]
+        self.stage = "network"
         try:
             return super()._iteration(engine, batchdata)
         except Exception as error:
-            return self._fail(failure_of(name, "network", error))
+            return self._fail(failure_of(name, self.stage, error))
+
+    def _enter_postprocessing(self, engine: Any) -> None:
+        self.stage = "postprocess"
 
     def _fail(self, failure: Failure) -> list[Any]:
         self.results.add_failure(failure.name, failure.stage, failure.reason)

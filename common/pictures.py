@@ -32,9 +32,9 @@ def encode_probability(probability: NDArray[Any]) -> bytes:
     return _encode(".png", values, [cv2.IMWRITE_PNG_COMPRESSION, 1])
 
 
-def encode_picture(picture: NDArray[np.uint8], suffix: str = ".jpg") -> bytes:
-    """Encode an RGB picture ``(H, W, 3)`` as JPEG, or as ``.png``."""
-    options = [cv2.IMWRITE_JPEG_QUALITY, 92] if suffix == ".jpg" else [cv2.IMWRITE_PNG_COMPRESSION, 3]
+def encode_picture(picture: NDArray[np.uint8], suffix: str = ".jpg", quality: int = 92) -> bytes:
+    """Encode an RGB picture ``(H, W, 3)`` as JPEG of a quality up to 100, or as ``.png``."""
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality] if suffix == ".jpg" else [cv2.IMWRITE_PNG_COMPRESSION, 3]
     return _encode(suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)
 
 

@@ -44,6 +44,29 @@ def _turn(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
     return pixels
 
 
+def _decompress_tiff(content: bytes, page: Any) -> NDArray[Any]:
+    """Decode a page whose compression (LZW) tifffile has no codec for; pixels as stored, not turned."""
+    tag = page.tags.get("Orientation")
+    if tag is not None:
+        # OpenCV would turn the pixels; the caller does, for every compression alike.
+        upright = (1).to_bytes(2, "big" if page.parent.byteorder == ">" else "little")
+        content = content[: tag.valueoffset] + upright + content[tag.valueoffset + 2 :]
+    pixels = _decode_by_opencv(content)
+    if pixels is None or pixels.dtype != page.dtype or pixels.size != page.size:
+        kind = getattr(page.compression, "name", page.compression)
+        raise ValueError(f"its data are damaged, or of a kind that cannot be read with {kind} compression")
+    return pixels
+
+
+def _decode_by_opencv(content: bytes) -> NDArray[Any] | None:
+    """Decode an image at its own depth, colours as RGB or RGBA; None when OpenCV cannot."""
+    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None or pixels.ndim == 2:
+        return pixels
+    code = cv2.COLOR_BGRA2RGBA if pixels.shape[2] == 4 else cv2.COLOR_BGR2RGB
+    return np.asarray(cv2.cvtColor(pixels, code))
+
+
 def _decode_deep_tiff(content: bytes) -> NDArray[Any]:
     """Decode the first page of a TIFF with more than 8 bits, of which Pillow loses some or misreads them."""
     with tifffile.TiffFile(io.BytesIO(content)) as file:
@@ -52,10 +75,16 @@ def _decode_deep_tiff(content: bytes) -> NDArray[Any]:
             raise ValueError("it is CMYK with more than 8 bits; save it as RGB")
         if page.size > 2 * (Image.MAX_IMAGE_PIXELS or page.size):
             raise ValueError(f"it claims to have {page.size} values")
-        pixels = page.asarray()
-        if pixels.ndim == 3 and page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
-            pixels = np.moveaxis(pixels, 0, -1)
         tag = page.tags.get("Orientation")
+        try:
+            pixels = page.asarray()
+        except ValueError as error:
+            if "imagecodecs" not in str(error):
+                raise
+            pixels = _decompress_tiff(content, page)
+        else:
+            if pixels.ndim == 3 and page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
+                pixels = np.moveaxis(pixels, 0, -1)
     if pixels.ndim not in (2, 3):
         raise ValueError(f"its pixels have shape {pixels.shape}; one page of a grey or colour photo is expected")
     return _turn(pixels, int(tag.value) if tag is not None else 1)
@@ -63,11 +92,10 @@ def _decode_deep_tiff(content: bytes) -> NDArray[Any]:
 
 def _decode_deep_png(content: bytes) -> NDArray[Any]:
     """Decode a colour PNG with 16 bits, of which Pillow keeps only the upper 8."""
-    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    pixels = _decode_by_opencv(content)
     if pixels is None:
         raise ValueError("its data are damaged")
-    code = cv2.COLOR_BGRA2RGBA if pixels.ndim == 3 and pixels.shape[2] == 4 else cv2.COLOR_BGR2RGB
-    return np.asarray(pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, code))
+    return pixels
 
 
 def _on_black(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

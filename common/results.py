@@ -1,20 +1,26 @@
-"""The folder that a run of inference fills: masks, pictures, `results.csv` and `failures.csv`."""
+"""The folder that a run of inference fills: masks, pictures, `results.csv`, `failures.csv` and `run.json`."""
 
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
+import json
 import math
 import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
+from urllib.request import url2pathname
 
 from common.errors import SettingError
 
 RESULTS = "results.csv"
 FAILURES = "failures.csv"
+RUN = "run.json"
+INPUT = "dataset_dir"
 FAILURE_COLUMNS = ("image", "stage", "reason")
 _FILE_COLUMNS = ("mask_", "probability_", "overlay", "labels")
 
@@ -43,22 +49,71 @@ def _end_of_last_row(content: bytes) -> int:
     return end
 
 
+def check_flag(name: str, value: Any) -> bool:
+    """Give a setting that is true or false; the text 'false' would count as true.
+
+    Args:
+        name: id of the setting.
+        value: its value.
+
+    Raises:
+        SettingError: the value is neither True nor False.
+    """
+    if not isinstance(value, bool):
+        raise SettingError(f"{name} is {value!r}: give True or False.")
+    return value
+
+
+def _resolved(source: str) -> str:
+    """Give a path without links and relative to nothing; the address of a file in the web stays as it is."""
+    url = urlparse(source)
+    if url.scheme in ("http", "https"):
+        return source
+    return os.path.realpath(url2pathname(url.path) if url.scheme == "file" else source)
+
+
+def _as_json(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as they come back from a JSON file, with paths resolved."""
+    values = {
+        name: _resolved(str(value)) if name.endswith("_path") and isinstance(value, (str, Path)) else value
+        for name, value in settings.items()
+    }
+    content: dict[str, Any] = json.loads(json.dumps(values, default=str))
+    return content
+
+
+def _sync(folder: Path) -> None:
+    """Flush the names of a folder's files to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 class ResultFolder:
     """Writes what a run finds, so that every finished image is on the disk and none is lost.
 
     A row is appended and flushed to the disk when its image's files are there; a line that was cut short when an
     earlier run was killed is removed. ``failures.csv`` is begun anew by every run, since a run tries the failed
-    images again. No file is ever written outside the folder.
+    images again. ``run.json`` says with which settings and from which input the rows were made; it is written before
+    the first file of a run, and a run with others does not add to them. No file is ever written outside the folder.
 
     Args:
         output_dir: the folder; it is made.
-        overwrite: do every image again: rows of earlier runs are dropped.
+        overwrite: do every image again: rows of earlier runs are dropped when this run writes its first file.
+        settings: what the results depend on, by the ids of the config; a value whose id ends with ``_path`` is
+            compared as a resolved path. By default, settings are neither compared nor written.
 
     Raises:
-        SettingError: the folder cannot be written to, or its table cannot be read.
+        SettingError: the folder cannot be written to, its tables cannot be read, or its rows were made with other
+            settings.
     """
 
-    def __init__(self, output_dir: str | Path, overwrite: bool = False) -> None:
+    def __init__(
+        self, output_dir: str | Path, overwrite: bool = False, settings: Mapping[str, Any] | None = None
+    ) -> None:
+        check_flag("overwrite", overwrite)
         self.folder = Path(output_dir)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -70,21 +125,96 @@ class ResultFolder:
             ) from error
         self.results = self.folder / RESULTS
         self.failures = self.folder / FAILURES
-        if overwrite:
-            self.results.unlink(missing_ok=True)
-        self.failures.unlink(missing_ok=True)
+        self.run = self.folder / RUN
         self.columns: list[str] | None = None
         self.done: set[str] = set()
+        self.outputs: dict[str, str] = {}
         self.skipped = self.written = self.failed = 0
-        if self.results.exists():
+        self._begun = False
+        self._settings: dict[str, Any] = {}
+        self._earlier: dict[str, Any] | None = None
+        if self.results.exists() and not overwrite:
             self._read_earlier_rows()
+        if self.done:
+            self._earlier = self._read_run()
+        self._settings.update(self._earlier or {})
+        if settings is not None:
+            self._bind(_as_json(settings), {INPUT})
+        self.failures.unlink(missing_ok=True)
+
+    def _read_run(self) -> dict[str, Any] | None:
+        try:
+            content = json.loads(self.run.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise SettingError(
+                f"The file {self.run} cannot be read ({error}): set output_dir to another folder, or overwrite."
+            ) from error
+        if not isinstance(content, dict):
+            raise SettingError(
+                f"The file {self.run} holds no settings: set output_dir to another folder, or overwrite."
+            )
+        return content
+
+    def _bind(self, settings: dict[str, Any], unknown: set[str]) -> None:
+        """Keep settings for `run.json`; those of earlier rows have to be the same, but for the unknown ones."""
+        if self.done and self._earlier is None:
+            raise SettingError(
+                f"The folder {self.folder} has {RESULTS} but no {RUN}, so nothing says how its rows were made: "
+                "set output_dir to another folder, or overwrite."
+            )
+        earlier = self._earlier
+        if earlier is not None:
+            names = [name for name in {**earlier, **settings} if name not in unknown]
+            different = [
+                f"{name} was {self._shown(earlier, name)} and is now {self._shown(settings, name)}"
+                for name in names
+                if name not in earlier or name not in settings or earlier[name] != settings[name]
+            ]
+            if different:
+                raise SettingError(
+                    f"The results in {self.folder} are of a run with other settings ({'; '.join(different)}): "
+                    "set output_dir to another folder, or overwrite."
+                )
+        self._settings.update(settings)
+
+    @staticmethod
+    def _shown(settings: Mapping[str, Any], name: str) -> str:
+        return json.dumps(settings[name], ensure_ascii=False) if name in settings else "not set"
+
+    def bind_input(self, folder: str | Path) -> None:
+        """Say where the images come from: their names in the table are relative to it.
+
+        Args:
+            folder: the input folder.
+
+        Raises:
+            SettingError: the rows that are there are of images from another folder.
+        """
+        given = {INPUT: os.path.realpath(folder)}
+        if self._earlier is not None and INPUT in self._earlier:
+            self._bind(given, set(self._earlier) - {INPUT})
+        else:
+            self._settings.update(given)
+
+    def _begin(self) -> None:
+        """Before the first file: drop a table without rows that count, and say in `run.json` what will be written."""
+        if self._begun:
+            return
+        if not self.done:
+            self.results.unlink(missing_ok=True)
+            _sync(self.folder)
+        content = (json.dumps(self._settings, indent=4, ensure_ascii=False) + "\n").encode("utf-8")
+        if not self._settings:
+            self.run.unlink(missing_ok=True)
+        elif self._earlier != self._settings:
+            self._replace(self.run, content, durably=True)
+        self._begun = True
 
     def _read_earlier_rows(self) -> None:
         content = self.results.read_bytes()
         whole = content[: _end_of_last_row(content)]
-        if len(whole) != len(content):
-            with self.results.open("r+b") as file:
-                file.truncate(len(whole))
         try:
             rows = list(csv.DictReader(io.StringIO(whole.decode("utf-8"), newline="")))
         except (UnicodeDecodeError, csv.Error) as error:
@@ -97,13 +227,29 @@ class ResultFolder:
             raise SettingError(
                 f"The table {self.results} has no column 'image', so it is of no such run: set output_dir to another."
             )
+        if len(whole) != len(content):
+            with self.results.open("r+b") as file:
+                file.truncate(len(whole))
         kept = [row for row in rows if self._files_are_there(row)]
-        self.done = {row["image"] for row in kept}
+        for row in kept:
+            self._remember(row)
         if len(kept) != len(rows):
             lines = [_line(list(self.columns or []))] + [
                 _line([row[name] for name in self.columns or ()]) for row in kept
             ]
-            self.write(RESULTS, b"".join(lines))
+            self._replace(self.results, b"".join(lines))
+        if not kept:
+            self.columns = None  # no rows to mix with
+
+    def _remember(self, row: Mapping[str, Any]) -> None:
+        """Keep that an image is done, and what the names of its files begin with."""
+        image = str(row["image"])
+        self.done.add(image)
+        for column, value in row.items():
+            if column.startswith(_FILE_COLUMNS) and value:
+                ending = "_" + column.removeprefix("mask_")
+                self.outputs[image] = os.path.splitext(str(value))[0].removesuffix(ending)
+                break
 
     def _files_are_there(self, row: Mapping[str, str]) -> bool:
         if set(row) != set(self.columns or ()) or None in row.values():
@@ -136,11 +282,28 @@ class ResultFolder:
 
         Raises:
             SettingError: the path would lie outside the output folder.
+            OSError: the file cannot be written.
         """
         path = self.path(name)
-        temporary = path.with_name(f".{path.name}.part")
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
+        self._begin()
+        self._replace(path, content)
+
+    @staticmethod
+    def _replace(path: Path, content: bytes, durably: bool = False) -> None:
+        # A short name, since the file's own may be as long as the file system allows.
+        temporary = path.with_name(f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:8]}.part")
+        try:
+            with temporary.open("wb") as file:
+                file.write(content)
+                if durably:
+                    file.flush()
+                    os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+        if durably:
+            _sync(path.parent)
 
     def add_row(self, row: Mapping[str, Any]) -> None:
         """Append one image's row to ``results.csv`` and flush it to the disk.
@@ -152,6 +315,7 @@ class ResultFolder:
             SettingError: the table that is there has other columns.
         """
         names = list(row)
+        self._begin()
         if self.columns is None:
             self._append(self.results, _line(names))
             self.columns = names
@@ -162,7 +326,7 @@ class ResultFolder:
                 "set output_dir to another folder, or overwrite."
             )
         self._append(self.results, _line([_cell(value) for value in row.values()]))
-        self.done.add(str(row["image"]))
+        self._remember(row)
         self.written += 1
 
     def add_failure(self, image: str, stage: str, reason: str) -> None:
@@ -170,7 +334,7 @@ class ResultFolder:
 
         Args:
             image: path relative to the input folder.
-            stage: ``list``, ``read``, ``preprocess``, ``network`` or ``write``.
+            stage: ``list``, ``read``, ``preprocess``, ``network``, ``postprocess`` or ``write``.
             reason: why, in words.
         """
         if not self.failures.exists():

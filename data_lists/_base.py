@@ -243,17 +243,21 @@ def test_after(numbers: Mapping[str, int], train_first: int | None) -> dict[str,
         ``test`` or None (still to be divided into training and validation) by key.
 
     Raises:
-        DataListError: one of the two would be empty.
+        DataListError: nothing would be left for training.
     """
     splits = {
         key: "test" if train_first is not None and number > train_first else None for key, number in numbers.items()
     }
     if train_first is not None and len(set(splits.values())) < 2:
         empty = "test" if None in splits.values() else "training"
-        raise DataListError(
+        message = (
             f"--train_first {train_first} leaves nothing for {empty}; the numbers are {min(numbers.values())} to "
             f"{max(numbers.values())}"
         )
+        if empty == "training":
+            raise DataListError(message)
+        # A part of the release may have only the patients that papers train on.
+        warnings.warn(message, DataListWarning, stacklevel=2)
     return splits
 
 

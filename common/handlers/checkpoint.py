@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
+from monai.data.utils import set_rnd
 from monai.handlers import EarlyStopHandler
 from torch import nn
 
@@ -87,6 +88,12 @@ class EarlyStop(EarlyStopHandler):
         kwargs: as for `EarlyStopHandler`; call `set_trainer` before the training.
     """
 
+    @property
+    def stopped(self) -> bool:
+        """Whether the patience is used up."""
+        handler: Any = self._handler
+        return bool(handler.counter >= handler.patience)
+
     def state_dict(self) -> dict[str, Any]:
         """The best score and the number of validations since."""
         handler: Any = self._handler
@@ -105,7 +112,9 @@ class ResumableTraining:
     the start the newest checkpoint that can be read is loaded; one that is damaged is reported and the one before it
     is tried. Then a checkpoint is written every ``interval`` epochs and at the end, by writing beside the file,
     flushing to the disk and renaming (`save_durably`); the older ones are removed afterwards. The states of the
-    random generators are part of it.
+    random generators are part of it, and of the gradient scaler of mixed precision. MONAI's random transforms have
+    generators of their own: those of ``dataset`` are seeded anew for every epoch, so that a training that goes on does
+    not see the augmentations of its first epochs again. A training that had stopped early stays stopped.
 
     Args:
         folder: folder of the checkpoints.
@@ -113,25 +122,43 @@ class ResumableTraining:
             best weights. The trainer itself is added.
         interval: epochs between two checkpoints.
         resume: whether to go on from a checkpoint that is there; if False, old checkpoints are an error.
+        dataset: the data set of the training, for its random transforms.
+        seed: of the first epoch's random transforms.
 
     Raises:
         SettingError: at the start, when a checkpoint does not belong to this configuration.
     """
 
-    def __init__(self, folder: str | Path, state: Mapping[str, Any], interval: int = 1, resume: bool = True) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        state: Mapping[str, Any],
+        interval: int = 1,
+        resume: bool = True,
+        dataset: Any = None,
+        seed: int = 0,
+    ) -> None:
         if interval < 1:
             raise SettingError(f"The checkpoint interval is {interval}; give a whole number of epochs from 1 on.")
         self.folder = Path(folder)
         self.state = dict(state)
         self.interval = interval
         self.resume = resume
+        self.dataset = dataset
+        self.seed = seed
         self.logger = logging.getLogger(type(self).__name__)
 
     def attach(self, engine: Engine) -> None:
         """Register with the trainer."""
         engine.add_event_handler(Events.STARTED, self.load)
+        engine.add_event_handler(Events.EPOCH_STARTED, self.seed_epoch)
         engine.add_event_handler(Events.EPOCH_COMPLETED(every=self.interval), self.save)
         engine.add_event_handler(Events.COMPLETED, self.save)
+
+    def seed_epoch(self, engine: Engine) -> None:
+        """Seed the random transforms for the epoch and this process."""
+        if self.dataset is not None:
+            set_rnd(self.dataset, self.seed + 1000 * engine.state.epoch + rank())
 
     def load(self, engine: Engine) -> None:
         """Load the newest checkpoint that can be read."""
@@ -148,6 +175,9 @@ class ResumableTraining:
                 continue
             self._restore(engine, content, path)
             self.logger.info(f"Going on from {path}, after epoch {engine.state.epoch}")
+            if any(getattr(part, "stopped", False) for part in self.state.values()):
+                self.logger.info("This training had stopped early; nothing is left to do.")
+                engine.terminate()
             return
 
     def _restore(self, engine: Engine, content: Mapping[str, Any], path: Path) -> None:
@@ -166,6 +196,9 @@ class ResumableTraining:
             ) from error
         engine.state.epoch = int(content["trainer"]["epoch"])
         engine.state.iteration = int(content["trainer"]["iteration"])
+        scaler = getattr(engine, "scaler", None)
+        if scaler is not None and content["trainer"]["scaler"]:
+            scaler.load_state_dict(content["trainer"]["scaler"])
         torch.set_rng_state(content["random"]["torch"])
         version, keys, gauss = content["random"]["python"]
         random.setstate((version, tuple(keys), gauss))
@@ -184,7 +217,12 @@ class ResumableTraining:
             name: (_bare(part) if isinstance(part, nn.Module) else part).state_dict()
             for name, part in self.state.items()
         }
-        content["trainer"] = {"epoch": engine.state.epoch, "iteration": engine.state.iteration}
+        scaler = getattr(engine, "scaler", None)
+        content["trainer"] = {
+            "epoch": engine.state.epoch,
+            "iteration": engine.state.iteration,
+            "scaler": scaler.state_dict() if scaler is not None else {},
+        }
         content["random"] = {
             "torch": torch.get_rng_state(),
             "python": [version, list(keys), gauss],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from ignite.engine import Engine, Events
 from common.data import failure_of
 from common.pictures import encode_mask, encode_picture, encode_probability, overlay
 from common.readers import to_picture
-from common.results import ResultFolder
+from common.results import ResultFolder, check_flag
 
 
 class ResultWriter:
@@ -27,6 +28,9 @@ class ResultWriter:
         probability_key: probabilities ``(C, W, H)``.
         photo_key: the photo ``(3, W, H)`` uint8, at its own size.
         biomarker_key: column name to value, where the postprocessing has computed some.
+
+    Raises:
+        SettingError: ``save_probability`` is neither True nor False.
     """
 
     def __init__(
@@ -41,7 +45,7 @@ class ResultWriter:
     ) -> None:
         self.results = results
         self.structures = tuple(structures)
-        self.save_probability = save_probability
+        self.save_probability = check_flag("save_probability", save_probability)
         self.pred_key = pred_key
         self.probability_key = probability_key
         self.photo_key = photo_key
@@ -58,9 +62,10 @@ class ResultWriter:
             data = {**item, **output}
             try:
                 self._write(data)
-            except OSError:
-                raise
             except Exception as error:
+                # A full or broken disk would fail every photo; a name that is too long is this photo's own.
+                if isinstance(error, OSError) and error.errno != errno.ENAMETOOLONG:
+                    raise
                 failure = failure_of(data["name"], "write", error)
                 self.results.add_failure(failure.name, failure.stage, failure.reason)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from monai.losses import DiceLoss, SoftclDiceLoss
+from monai.losses import DiceCELoss, SoftclDiceLoss
 from torch import nn
 
 
@@ -21,8 +21,7 @@ class BCEDiceClDiceLoss(nn.Module):
 
     def __init__(self, cldice_weight: float = 0.0, cldice_iterations: int = 8) -> None:
         super().__init__()
-        self.cross_entropy = nn.BCEWithLogitsLoss()
-        self.dice = DiceLoss(sigmoid=True, batch=True)
+        self.cross_entropy_and_dice = DiceCELoss(sigmoid=True, batch=True)
         self.cldice = SoftclDiceLoss(iter_=cldice_iterations)
         self.cldice_weight = cldice_weight
 
@@ -37,7 +36,7 @@ class BCEDiceClDiceLoss(nn.Module):
             A scalar.
         """
         logits, label = torch.as_tensor(logits), torch.as_tensor(label).to(logits.dtype)
-        loss: torch.Tensor = self.cross_entropy(logits, label) + self.dice(logits, label)
+        loss: torch.Tensor = self.cross_entropy_and_dice(logits, label)
         if self.cldice_weight:
-            loss = loss + self.cldice_weight * self.cldice(label, torch.sigmoid(logits))
+            loss = loss + self.cldice_weight * self.cldice(torch.sigmoid(logits), label)
         return loss

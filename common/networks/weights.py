@@ -23,7 +23,7 @@ def read_checkpoint(source: str | Path) -> dict[str, Any]:
         source: path, ``file`` URL, or ``http(s)`` URL (kept in torch's hub cache once it was loaded).
 
     Returns:
-        What the file holds; the state of the network where it stands under ``model`` or ``state_dict``.
+        What the file holds.
 
     Raises:
         SettingError: the file is missing, cannot be fetched, or is no checkpoint.
@@ -43,9 +43,6 @@ def read_checkpoint(source: str | Path) -> dict[str, Any]:
         ) from error
     except Exception as error:  # what the unpickler raises on a damaged file has no end
         raise SettingError(f"The file {source} is no checkpoint that can be read: {_first_line(error)}") from error
-    for name in ("model", "state_dict"):
-        if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
-            content = content[name]
     if not isinstance(content, Mapping) or not content:
         raise SettingError(f"The file {source} holds no state of a network: give a checkpoint with named tensors.")
     return dict(content)
@@ -87,6 +84,15 @@ def load_state(network: nn.Module, state: Mapping[str, torch.Tensor], source: st
     network.load_state_dict(dict(state), strict=True)
 
 
+def _network_state(source: str | Path) -> dict[str, Any]:
+    """Read a network's state, also where it stands under a name beside an optimizer's."""
+    content = read_checkpoint(source)
+    for name in ("network", "model", "state_dict"):
+        if isinstance(content.get(name), Mapping):
+            return dict(content[name])
+    return content
+
+
 def load_weights(network: nn.Module, source: str | Path) -> None:
     """Load a checkpoint into a network, strictly; weights stored in half precision are widened.
 
@@ -98,7 +104,7 @@ def load_weights(network: nn.Module, source: str | Path) -> None:
         SettingError: see `read_checkpoint` and `load_state`.
     """
     bare = network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
-    load_state(bare, read_checkpoint(source), source)
+    load_state(bare, _network_state(source), source)
 
 
 def load_encoder_weights(encoder: nn.Module, source: str | Path) -> None:
@@ -111,7 +117,7 @@ def load_encoder_weights(encoder: nn.Module, source: str | Path) -> None:
     Raises:
         SettingError: see `read_checkpoint` and `load_state`.
     """
-    state = read_checkpoint(source)
+    state = _network_state(source)
     load_state(
         encoder, {key: value for key, value in state.items() if not key.startswith(("fc.", "classifier."))}, source
     )
@@ -146,8 +152,9 @@ def save_durably(content: Any, path: str | Path) -> None:
 
 
 def half_precision(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Give a state with every floating tensor in half precision, as weights are shipped."""
-    return {
-        key: value.detach().cpu().half() if value.is_floating_point() else value.detach().cpu()
-        for key, value in state.items()
-    }
+    """Give a state in half precision, as weights are shipped; a tensor too large for it keeps its type."""
+    halved = {}
+    for key, value in state.items():
+        half = value.detach().cpu().half() if value.is_floating_point() else value.detach().cpu()
+        halved[key] = half if torch.isfinite(half).all() else value.detach().cpu()
+    return halved

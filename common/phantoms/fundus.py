@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 
 from common.errors import SettingError
+from common.pictures import encode_mask, encode_picture
 
 Eye = Literal["OD", "OS"]
 FieldOfView = Literal["round", "cut", "none"]
@@ -944,16 +945,6 @@ def fundus_phantom(
     )
 
 
-def _write_picture(path: Path, picture: NDArray[np.uint8]) -> None:
-    """Write a grey ``(H, W)`` or RGB ``(H, W, 3)`` picture; the suffix gives the format."""
-    channels = picture if picture.ndim == 2 else picture[..., ::-1]
-    options = [cv2.IMWRITE_JPEG_QUALITY, 95] if path.suffix == ".jpg" else []
-    written, content = cv2.imencode(path.suffix, channels, options)
-    if not written:
-        raise OSError(f"The picture '{path}' could not be encoded.")
-    path.write_bytes(content.tobytes())
-
-
 def write_fundus_phantoms(
     folder: str | Path,
     count: int = 8,
@@ -1013,7 +1004,8 @@ def write_fundus_phantoms(
             haemorrhages=haemorrhages if is_diseased else 0,
         )
         name = f"phantom_{index:03d}"
-        _write_picture(root / "image" / f"{name}{photo_suffixes[index % len(photo_suffixes)]}", phantom.photo)
+        suffix = photo_suffixes[index % len(photo_suffixes)]
+        (root / "image" / f"{name}{suffix}").write_bytes(encode_picture(phantom.photo, suffix, quality=95))
         masks = {
             "mask": phantom.vessel,
             "disc": phantom.disc,
@@ -1023,5 +1015,5 @@ def write_fundus_phantoms(
             "fov": phantom.field_of_view,
         }
         for mask_folder, mask in masks.items():
-            _write_picture(root / mask_folder / f"{name}.png", mask.astype(np.uint8) * 255)
+            (root / mask_folder / f"{name}.png").write_bytes(encode_mask(mask))
     return root

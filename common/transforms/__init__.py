@@ -2,7 +2,16 @@
 
 from common.transforms.biomarkers import VesselBiomarkersd
 from common.transforms.field_of_view import FieldOfView, FieldOfViewd, KeepInsided, find_field_of_view
-from common.transforms.photo import LabClahe, LabClahed, LoadMaskd, LoadPhotod, RandHued, lab_clahe, turn_hue
+from common.transforms.photo import (
+    LabClahe,
+    LabClahed,
+    LoadMaskd,
+    LoadPhotod,
+    RandHued,
+    ThresholdProbabilityd,
+    lab_clahe,
+    turn_hue,
+)
 
 __all__ = [
     "FieldOfView",
@@ -13,6 +22,7 @@ __all__ = [
     "LoadMaskd",
     "LoadPhotod",
     "RandHued",
+    "ThresholdProbabilityd",
     "VesselBiomarkersd",
     "find_field_of_view",
     "lab_clahe",

@@ -9,6 +9,7 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
 from common.biomarkers.vessels import vessel_biomarkers
+from common.errors import SettingError
 from common.readers import to_picture
 
 
@@ -20,9 +21,11 @@ class VesselBiomarkersd(MapTransform):
     Args:
         keys: the mask.
         fov_key: mask of the field of view, ``(1, W, H)``.
-        pixel_size: micrometres per pixel of the photo, or None when it is not known. ``pixel_size`` of the data comes
-            first.
+        pixel_size: micrometres per pixel of the photo, or None when it is not known.
         allow_missing_keys: do not raise when a key is missing.
+
+    Raises:
+        SettingError: the pixel size is no positive number.
     """
 
     def __init__(
@@ -33,6 +36,8 @@ class VesselBiomarkersd(MapTransform):
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
+        if pixel_size is not None and not (isinstance(pixel_size, int | float) and pixel_size > 0):
+            raise SettingError(f"pixel_size is {pixel_size!r}; give the micrometres of one pixel, or None.")
         self.fov_key = fov_key
         self.pixel_size = pixel_size
 
@@ -41,9 +46,7 @@ class VesselBiomarkersd(MapTransform):
         d = dict(data)
         field_of_view = to_picture(d[self.fov_key]) > 0
         for key in self.key_iterator(d):
-            found = vessel_biomarkers(
-                to_picture(d[key]) > 0, field_of_view, pixel_size=d.get("pixel_size", self.pixel_size)
-            )
+            found = vessel_biomarkers(to_picture(d[key]) > 0, field_of_view, pixel_size=self.pixel_size)
             d["biomarkers"] = {**d.get("biomarkers", {}), **found.values}
             d["note"] = "; ".join(part for part in (str(d.get("note", "")), *found.notes) if part)
         return d

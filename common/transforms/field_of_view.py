@@ -14,6 +14,7 @@ from monai.data import MetaTensor
 from monai.transforms import InvertibleTransform, MapTransform
 from numpy.typing import NDArray
 
+from common.errors import SettingError
 from common.readers import from_picture, to_picture
 
 _WORKING_SIDE = 384
@@ -279,7 +280,7 @@ class FieldOfViewd(MapTransform, InvertibleTransform):
         allow_missing_keys: do not raise when a key is missing.
 
     Raises:
-        ValueError: the diameter or a mode is not usable.
+        SettingError: the diameter or a mode is not usable.
     """
 
     def __init__(
@@ -295,9 +296,9 @@ class FieldOfViewd(MapTransform, InvertibleTransform):
         super().__init__(keys, allow_missing_keys)
         self.modes = (mode,) * len(self.keys) if isinstance(mode, str) else tuple(mode)
         if len(self.modes) != len(self.keys) or not set(self.modes) <= set(_INTERPOLATION):
-            raise ValueError(f"mode is {mode}; give one of {sorted(_INTERPOLATION)}, or one for each key.")
+            raise SettingError(f"mode is {mode}; give one of {sorted(_INTERPOLATION)}, or one for each key.")
         if diameter < 32:
-            raise ValueError(f"diameter is {diameter}; the field of view needs at least 32 pixels.")
+            raise SettingError(f"diameter is {diameter}; the field of view needs at least 32 pixels.")
         self.ref_key = ref_key
         self.diameter = diameter
         self.blank = blank

@@ -84,6 +84,32 @@ class LoadMaskd(_LoadPictured):
         return d
 
 
+class ThresholdProbabilityd(MapTransform):
+    """Turn probabilities into masks of uint8: 1 from the threshold on.
+
+    Args:
+        keys: keys of the probabilities, of any shape.
+        threshold: above 0 and below 1.
+        allow_missing_keys: do not raise when a key is missing.
+
+    Raises:
+        SettingError: the threshold is no such number.
+    """
+
+    def __init__(self, keys: KeysCollection, threshold: float = 0.5, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        if not (isinstance(threshold, float) and 0 < threshold < 1):
+            raise SettingError(f"threshold is {threshold!r}; give a probability above 0 and below 1.")
+        self.threshold = threshold
+
+    def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
+        """Apply it to every key."""
+        d = dict(data)
+        for key in self.key_iterator(d):
+            d[key] = (d[key] >= self.threshold).to(torch.uint8)
+        return d
+
+
 def lab_clahe(photo: NDArray[np.uint8], clip_limit: float = 2.0, tiles: int = 8) -> NDArray[np.uint8]:
     """Contrast-limited adaptive histogram equalisation of the lightness, with the colours kept.
 

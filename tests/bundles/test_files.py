@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import jsonschema
 import pytest
 
+from common.demo import DEMO_INPUTS
+
 if TYPE_CHECKING:
     from tests.bundles.conftest import Bundle, Command, Data
 
@@ -75,6 +77,13 @@ def test_the_readme_covers(bundle: Bundle, heading: str) -> None:
     assert heading in readme
 
 
+def test_the_demonstration_shows_it(bundle: Bundle) -> None:
+    if not (bundle.root / "models" / "model.pt").is_file():
+        pytest.skip(f"{bundle.name} has no models/model.pt")
+
+    assert bundle.name in DEMO_INPUTS, "add a line to DEMO_INPUTS of common/demo.py"
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_config_is_json_with_an_indent_of_four(bundle: Bundle, name: str) -> None:
     text = (bundle.root / "configs" / f"{name}.json").read_text(encoding="utf-8")
@@ -88,6 +97,7 @@ def test_metadata_follow_the_schema(bundle: Bundle) -> None:
     jsonschema.validate(metadata, json.loads(SCHEMA.read_text(encoding="utf-8")))
     assert metadata["version"] in metadata["changelog"]
     outputs = metadata["network_data_format"]["outputs"]["pred"]
+    assert all(value > 0 for value in metadata["eval_metrics"].values()), "eval_metrics has a value nobody measured"
     assert len(outputs["channel_def"]) == outputs["num_channels"]
     assert list(bundle.structures) == [name for name in outputs["channel_def"].values() if name in bundle.structures]
 

@@ -140,7 +140,7 @@ def test_outputs_lie_beside_each_other_in_the_inputs_sub_folders(bundle: Bundle,
 def test_the_table_names_every_file(inferred: Output) -> None:
     named = {value for row in inferred.table() for name, value in row.items() if name.startswith(("mask_", "overlay"))}
 
-    assert set(inferred.files()) == named | {"results.csv"}
+    assert set(inferred.files()) == named | {"results.csv", "run.json"}
 
 
 def test_the_note_says_when_there_is_no_field_of_view(inferred: Output) -> None:
@@ -187,22 +187,24 @@ def test_a_run_with_overwrite_does_it_again(
 def test_a_new_photo_and_a_lost_mask_are_done(
     bundle: Bundle,
     photos: Photos,
-    copied: Output,
     blue: dict[str, Any],
     make_marked: Callable[..., Marked],
     in_process: Callable[..., None],
+    output_of: Callable[..., Output],
     tmp_path: Path,
 ) -> None:
     folder = tmp_path / "more"
-    shutil.copytree(photos.folder, folder)
+    shutil.copytree(photos.folder / "clinic A", folder)
+    found = output_of(tmp_path / "out")
+    in_process("run", **options(bundle, folder, found.folder), **blue)
     write_photo(folder / "new.png", make_marked(140, 160).photo)
-    lost = copied.folder / copied.row("portrait.png")[f"mask_{next(iter(bundle.structures))}"]
+    lost = found.folder / found.row("landscape.png")[f"mask_{next(iter(bundle.structures))}"]
     content = lost.read_bytes()
     lost.unlink()
 
-    in_process("run", **options(bundle, folder, copied.folder), **blue)
+    in_process("run", **options(bundle, folder, found.folder), **blue)
 
-    assert sorted(row["image"] for row in copied.table()) == sorted([*PHOTOS, "new.png"])
+    assert sorted(row["image"] for row in found.table()) == ["2024/deep.tif", "landscape.png", "new.png"]
     assert lost.read_bytes() == content
 
 
@@ -431,23 +433,44 @@ def test_weights_that_cannot_be_read(
     assert ("do not exist" if content is None else "is no checkpoint that can be read") in sentence
 
 
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"save_probability": True}, "save_probability was false and is now true"),
+        ({"threshold": 0.4}, "threshold was 0.5 and is now 0.4"),
+        ({"pixel_size": 5.0}, "pixel_size was null and is now 5.0"),
+        ({"ckpt_path": "/other.pt"}, 'model.pt" and is now "/other.pt"'),
+        ({"dataset_dir": "clinic A"}, 'clinic A"'),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
 def test_a_table_of_other_settings_is_not_mixed_with_this_run(
     bundle: Bundle,
     photos: Photos,
     copied: Output,
     blue: dict[str, Any],
     setting_error: Callable[..., str],
-    make_marked: Callable[..., Marked],
-    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    changed: dict[str, Any],
+    message: str,
 ) -> None:
-    before = (copied.folder / "results.csv").read_bytes()
-    write_photo(tmp_path / "one" / "new.png", make_marked(140, 160).photo)
+    before = copied.files()
+    monkeypatch.chdir(photos.folder)
 
-    given = options(bundle, tmp_path / "one", copied.folder)
-    sentence = setting_error("run", **given, **blue, save_probability=True)
+    sentence = setting_error("run", **{**options(bundle, photos, copied.folder), **blue, **changed})
 
-    assert "is of a run with other settings (columns probability_" in sentence
-    assert (copied.folder / "results.csv").read_bytes() == before
+    assert message in sentence
+    assert "set output_dir to another folder, or overwrite" in sentence
+    assert copied.files() == before
+
+
+@pytest.mark.parametrize("name", ["overwrite", "save_probability"])
+def test_a_flag_that_is_a_word(
+    bundle: Bundle, photos: Photos, blue: dict[str, Any], setting_error: Callable[..., str], tmp_path: Path, name: str
+) -> None:
+    sentence = setting_error("run", **options(bundle, photos, tmp_path / "out"), **blue, **{name: "false"})
+
+    assert f"{name} is 'false': give True or False." in sentence
 
 
 def test_the_sentence_is_in_what_the_command_prints(

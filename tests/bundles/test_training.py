@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tests.bundles.conftest import Bundle, Command, Data
 
 METRICS = ("dice", "iou", "precision", "recall", "specificity", "accuracy", "auc", "aupr", "cldice")
-SHORT = {"val_interval": 1, "patch_size": 64, "patches_per_image": 2}
+SHORT = {"val_interval": 1, "images_per_batch": 1, "patch_size": 64, "patches_per_image": 2}
 
 
 @dataclass(frozen=True)

@@ -202,9 +202,9 @@ def test_a_wrong_setting_is_one_sentence(
     wrong: str, installed: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = {
-        "input": [str(tmp_path / "nothing"), "out"],
+        "input": [str(tmp_path / "nothing"), str(tmp_path / "out")],
         "weights": [str(photos), str(tmp_path / "out"), "--ckpt_path", "absent.pt"],
-        "twice": [str(photos), "out", "--output_dir", "other"],
+        "twice": [str(photos), str(tmp_path / "out"), "--output_dir", str(tmp_path / "other")],
     }
     said = {"input": "nothing does not exist", "weights": "absent.pt do not exist", "twice": "--output_dir is already"}
     assert main(["infer", NAME, *given[wrong]]) == 2

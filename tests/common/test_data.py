@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import csv
+import errno
 import itertools
 import json
+import os
 import string
 from pathlib import Path
 from typing import Any
@@ -115,6 +118,138 @@ def test_output_names_do_not_depend_on_what_is_done(tmp_path: Path) -> None:
     results.add_row({"image": "a.jpg"})
     after = {item["name"]: item["output_name"] for item in list_photos(tmp_path / "in", results)}
     assert after == {"a.png": before["a.png"]}
+
+
+def names_of(folder: Path, output: Path) -> list[str]:
+    return [item["name"] for item in list_photos(folder, ResultFolder(output))]
+
+
+def failures_of(output: Path) -> dict[str, str]:
+    with (output / "failures.csv").open(encoding="utf-8", newline="") as file:
+        return {row["image"]: f"{row['stage']}: {row['reason']}" for row in csv.DictReader(file)}
+
+
+def test_linked_folders_and_files_are_read(tmp_path: Path) -> None:
+    write_photo(tmp_path / "in" / "real" / "a.png")
+    write_photo(tmp_path / "archive" / "deep" / "b.png")
+    (tmp_path / "in" / "linked").symlink_to(tmp_path / "archive")
+    (tmp_path / "in" / "c.png").symlink_to(tmp_path / "archive" / "deep" / "b.png")
+    assert names_of(tmp_path / "in", tmp_path / "out") == ["c.png", "linked/deep/b.png", "real/a.png"]
+    assert not (tmp_path / "out" / "failures.csv").exists()
+
+
+def test_loops_of_links_end_and_a_folder_goes_by_its_own_name(tmp_path: Path) -> None:
+    write_photo(tmp_path / "in" / "sub" / "a.png")
+    write_photo(tmp_path / "beside" / "b.png")
+    (tmp_path / "in" / "again").symlink_to(tmp_path / "in" / "sub")
+    (tmp_path / "in" / "sub" / "loop").symlink_to(tmp_path / "in")
+    (tmp_path / "in" / "up").symlink_to(tmp_path)
+    (tmp_path / "beside" / "back").symlink_to(tmp_path / "in")
+    assert names_of(tmp_path / "in", tmp_path / "out") == ["sub/a.png", "up/beside/b.png"]
+
+
+def test_what_cannot_be_opened_is_recorded(tmp_path: Path) -> None:
+    write_photo(tmp_path / "in" / "a.png")
+    (tmp_path / "in" / "gone.png").symlink_to(tmp_path / "missing.png")
+    (tmp_path / "in" / "self.png").symlink_to("self.png")
+    os.mkfifo(tmp_path / "in" / "pipe.png")
+    assert names_of(tmp_path / "in", tmp_path / "out") == ["a.png"]
+    assert failures_of(tmp_path / "out") == {
+        "gone.png": "list: is a link to a file that does not exist",
+        "pipe.png": "list: is no regular file",
+        "self.png": "list: cannot be read (Too many levels of symbolic links)",
+    }
+    with pytest.raises(SettingError, match=r"holds no photo: 0 files.*is no regular file"):
+        list_photos(tmp_path / "in" / "pipe.png", ResultFolder(tmp_path / "out"))
+
+
+def test_a_folder_that_cannot_be_listed_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_photo(tmp_path / "in" / "a.png")
+    write_photo(tmp_path / "in" / "closed" / "b.png")
+    scandir = os.scandir
+
+    def refuse(path: Any) -> Any:
+        if Path(path).name == "closed":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert names_of(tmp_path / "in", tmp_path / "out") == ["a.png"]
+    assert failures_of(tmp_path / "out") == {"closed": "list: cannot be read (Permission denied)"}
+    with pytest.raises(SettingError, match=r"holds no photo.*closed cannot be read \(Permission denied\)"):
+        names_of(tmp_path / "in" / "closed", tmp_path / "out")
+
+
+def test_an_output_folder_around_the_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_photo(tmp_path / "photos" / "a.png")
+    monkeypatch.chdir(tmp_path)
+    assert names_of(Path("photos"), Path(".")) == ["a.png"]
+    write_photo(tmp_path / "photos" / "photos" / "b.png")
+    with pytest.raises(SettingError, match="would be written into the input folder"):
+        names_of(Path("photos"), Path("."))
+
+
+def test_an_output_folder_is_left_out_under_any_name(tmp_path: Path) -> None:
+    write_photo(tmp_path / "in" / "a.png")
+    write_photo(tmp_path / "in" / "out" / "sub" / "a_overlay.jpg")
+    write_photo(tmp_path / "in" / "out_2" / "b.png")
+    (tmp_path / "in" / "link").symlink_to(tmp_path / "in" / "out" / "sub")
+    (tmp_path / "in" / "out" / "run.json").write_text("{}")
+    assert names_of(tmp_path / "in", tmp_path / "in" / "out") == ["a.png", "out_2/b.png"]
+    assert not (tmp_path / "in" / "out" / "failures.csv").exists()
+
+
+def add(results: ResultFolder, item: dict[str, Any]) -> None:
+    files = {"mask_vessel": f"{item['output_name']}_vessel.png", "overlay": f"{item['output_name']}_overlay.jpg"}
+    for name in files.values():
+        assert not (results.folder / name).exists(), f"{name} is of another photo"
+        results.write(name, item["name"].encode())
+    results.add_row({"image": item["name"], **files})
+
+
+def test_photos_given_one_by_one_do_not_share_an_output(tmp_path: Path) -> None:
+    names = ["a.png", "A.jpg", "a.png.tif", "a_.png", "sub/a.png"]
+    for name in names:
+        write_photo(tmp_path / "in" / name)
+    for path in [*(tmp_path / "in" / name for name in names[:-1]), tmp_path / "in"]:
+        results = ResultFolder(tmp_path / "out")
+        for item in list_photos(path, results):
+            add(results, item)
+    assert results.done == set(names)
+    assert results.outputs["a.png"] == "a"
+    assert results.outputs["A.jpg"] == "A.jpg"
+
+
+def test_a_run_that_goes_on_names_its_outputs_as_one_run(tmp_path: Path) -> None:
+    names = ["a.jpg", "a.png", "a.png.tif", "b.png", "b_probability.png", "b_probability_.jpg"]
+    for name in names:
+        write_photo(tmp_path / "in" / name)
+    whole = {item["name"]: item["output_name"] for item in list_photos(tmp_path / "in", ResultFolder(tmp_path / "o"))}
+    for number, chosen in enumerate(itertools.product([False, True], repeat=len(names))):
+        earlier = {name: whole[name] for name, taken in zip(names, chosen, strict=True) if taken}
+        assert _output_names(sorted(names), earlier) == whole, number
+
+
+def test_photos_of_another_folder_are_not_taken_for_done(tmp_path: Path) -> None:
+    first, second = (write_photo(tmp_path / folder / "a.png") for folder in ("x", "y"))
+    results = ResultFolder(tmp_path / "out")
+    for item in list_photos(first, results):
+        add(results, item)
+    assert names_of(tmp_path / "x", tmp_path / "out") == []
+    with pytest.raises(SettingError, match=r'dataset_dir was ".*/x" and is now ".*/y"'):
+        names_of(second, tmp_path / "out")
+
+
+def test_overwrite_keeps_the_table_when_the_input_is_wrong(tmp_path: Path) -> None:
+    results = ResultFolder(tmp_path / "out")
+    for item in list_photos(write_photo(tmp_path / "in" / "a.png"), results):
+        add(results, item)
+    before = results.results.read_bytes()
+    again = ResultFolder(tmp_path / "out", overwrite=True)
+    with pytest.raises(SettingError, match="does not exist"):
+        list_photos(tmp_path / "im", again)
+    assert results.results.read_bytes() == before
+    assert [item["output_name"] for item in list_photos(tmp_path / "in", again)] == ["a"]
 
 
 def test_wrong_inputs_stop_the_run(tmp_path: Path) -> None:

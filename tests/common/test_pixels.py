@@ -170,6 +170,8 @@ FILES = {kind: encoded(kind) for kind in ("JPEG", "PNG", "TIFF", "BMP", "PPM", "
 _sixteen = io.BytesIO()
 tifffile.imwrite(_sixteen, PHOTO.astype(np.uint16) * 257, photometric="rgb")
 FILES["TIFF16"] = _sixteen.getvalue()
+_written, _lzw = cv2.imencode(".tif", PHOTO.astype(np.uint16) * 257, [cv2.IMWRITE_TIFF_COMPRESSION, 5])
+FILES["TIFF16 LZW"] = _lzw.tobytes()
 
 
 @pytest.mark.parametrize("kind", sorted(FILES))
@@ -260,6 +262,45 @@ def test_orientation_of_deep_tiff(tmp_path: Path, orientation: int) -> None:
     expected = PHOTO.copy()
     expected[0, 0] = 255
     np.testing.assert_array_equal(read_pixels(tmp_path / "a.tif"), turned(expected, orientation))
+
+
+COMPRESSIONS = {"none": 1, "lzw": 5, "deflate": 8, "packbits": 32773}
+
+
+@pytest.mark.parametrize("compression", sorted(COMPRESSIONS))
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_compressed_deep_tiff(tmp_path: Path, channels: int, compression: str) -> None:
+    values = PHOTO.astype(np.uint16) * 257
+    values[0, 0] = 65535
+    expected = PHOTO.copy()
+    expected[0, 0] = 255
+    if channels == 1:
+        values, expected = values[..., 0], expected[..., 0]
+    elif channels == 4:
+        opacity = np.where(np.arange(WIDTH) < 20, 0, 65535).astype(np.uint16)[None].repeat(HEIGHT, 0)
+        values = np.dstack([values, opacity])
+        expected[:, :20] = 0
+    stored = values if channels == 1 else values[..., [2, 1, 0, 3][:channels]]
+    cv2.imwrite(str(tmp_path / "a.tif"), stored, [cv2.IMWRITE_TIFF_COMPRESSION, COMPRESSIONS[compression]])
+    np.testing.assert_array_equal(read_pixels(tmp_path / "a.tif"), expected)
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_adobe_deflate", "packbits"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_of_compressed_deep_tiff(tmp_path: Path, orientation: int, compression: str | None) -> None:
+    values = GREY.astype(np.uint16) * 257
+    values[0, 0] = 65535
+    expected = GREY.copy()
+    expected[0, 0] = 255
+    pixels = saved(tmp_path, "a.tif", values, compression=compression, tiffinfo={274: orientation})
+    np.testing.assert_array_equal(pixels, turned(expected, orientation))
+
+
+def test_what_a_compression_cannot_be_read_with_is_refused(tmp_path: Path) -> None:
+    values = np.linspace(0, 1, HEIGHT * WIDTH, dtype=np.float32).reshape(HEIGHT, WIDTH)
+    Image.fromarray(values).save(tmp_path / "a.tif", compression="tiff_lzw")
+    with pytest.raises(UnreadableImageError, match="cannot be decoded"):
+        read_pixels(tmp_path / "a.tif")
 
 
 def test_too_many_channels_are_refused(tmp_path: Path) -> None:

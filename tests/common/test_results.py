@@ -1,13 +1,18 @@
 from __future__ import annotations
 
 import csv
+import errno
+import json
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from ignite.engine import Engine
 
 from common.errors import SettingError
+from common.handlers import ResultWriter
 from common.results import ResultFolder
 
 
@@ -41,8 +46,13 @@ def test_done_images_are_known_to_the_next_run(tmp_path: Path) -> None:
     assert again.done == {"a.jpg", "b.jpg"}
     fill(again, "c")
     assert [row["image"] for row in rows_of(again.results)] == ["a.jpg", "b.jpg", "c.jpg"]
-    assert ResultFolder(tmp_path, overwrite=True).done == set()
-    assert not again.results.exists()
+    anew = ResultFolder(tmp_path, overwrite=True)
+    assert anew.done == set()
+    assert len(rows_of(again.results)) == 3  # until this run has something to put in its place
+    anew.add_failure("a.jpg", "read", "is empty")
+    assert len(rows_of(again.results)) == 3
+    anew.add_row({"image": "d.jpg", "other": 1})
+    assert rows_of(again.results) == [{"image": "d.jpg", "other": "1"}]
 
 
 def test_every_cut_of_the_table_is_repaired(tmp_path: Path) -> None:
@@ -79,6 +89,136 @@ def test_row_without_its_file_is_done_again(tmp_path: Path) -> None:
     again = ResultFolder(tmp_path)
     assert again.done == {"b.jpg"}
     assert [row["image"] for row in rows_of(again.results)] == ["b.jpg"]
+
+
+SETTINGS = {"ckpt_path": "model.pt", "threshold": 0.5, "pixel_size": None, "save_probability": False}
+
+
+def test_settings_are_on_the_disk_before_the_first_file(tmp_path: Path) -> None:
+    results = ResultFolder(tmp_path / "out", settings=SETTINGS)
+    results.bind_input(tmp_path / "in")
+    assert not results.run.exists()
+    results.write("a_vessel.png", b"mask")
+    assert json.loads(results.run.read_text()) == {
+        **SETTINGS,
+        "ckpt_path": os.path.realpath("model.pt"),
+        "dataset_dir": str(tmp_path / "in"),
+    }
+    assert '\n    "threshold": 0.5' in results.run.read_text()
+
+
+def test_the_same_settings_go_on(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    first = ResultFolder(tmp_path, settings={**SETTINGS, "ckpt_path": tmp_path / "x" / ".." / "model.pt", "size": 1024})
+    first.bind_input(tmp_path)
+    fill(first, "a")
+    before = first.run.stat().st_mtime_ns, first.run.read_bytes()
+    again = ResultFolder(
+        tmp_path, settings={"size": 1024.0, **SETTINGS, "ckpt_path": (tmp_path / "link" / "model.pt").as_uri()}
+    )
+    again.bind_input(tmp_path / "link")
+    assert again.done == {"a.jpg"}
+    fill(again, "b")
+    fill(ResultFolder(tmp_path), "c")
+    assert (first.run.stat().st_mtime_ns, first.run.read_bytes()) == before
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"threshold": 0.4}, r"threshold was 0\.5 and is now 0\.4\): set output_dir to another folder, or overwrite"),
+        ({"pixel_size": 5}, "pixel_size was null and is now 5"),
+        ({"save_probability": True, "threshold": 1}, "threshold was .*; save_probability was false and is now true"),
+        ({"ckpt_path": "https://x.org/m.pt"}, r'ckpt_path was "/.*model\.pt" and is now "https://x\.org/m\.pt"'),
+        ({"new": "ü"}, 'new was not set and is now "ü"'),
+    ],
+)
+def test_other_settings_stop_the_run(tmp_path: Path, changed: dict[str, Any], message: str) -> None:
+    fill(ResultFolder(tmp_path, settings=SETTINGS), "a")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(SettingError, match=message):
+        ResultFolder(tmp_path, settings={**SETTINGS, **changed})
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+    anew = ResultFolder(tmp_path, overwrite=True, settings={**SETTINGS, **changed})
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    fill(anew, "b")
+    assert ResultFolder(tmp_path, settings={**SETTINGS, **changed}).done == {"b.jpg"}
+
+
+def test_settings_are_free_when_no_row_is_left(tmp_path: Path) -> None:
+    fill(ResultFolder(tmp_path, settings=SETTINGS), "a")
+    (tmp_path / "a_vessel.png").unlink()
+    again = ResultFolder(tmp_path, settings={**SETTINGS, "threshold": 0.1})
+    again.add_row({"image": "b.jpg", "depth": 1})
+    assert rows_of(again.results) == [{"image": "b.jpg", "depth": "1"}]
+    assert json.loads(again.run.read_text())["threshold"] == 0.1
+
+
+def test_another_input_stops_the_run(tmp_path: Path) -> None:
+    first = ResultFolder(tmp_path / "out")
+    first.bind_input(tmp_path / "x")
+    fill(first, "a")
+    with pytest.raises(SettingError, match=r'dataset_dir was ".*/x" and is now ".*/y"'):
+        ResultFolder(tmp_path / "out").bind_input(tmp_path / "y")
+    ResultFolder(tmp_path / "out", overwrite=True).bind_input(tmp_path / "y")
+
+
+@pytest.mark.parametrize("content", [None, b"{", b"[]", b"\xff"])
+def test_rows_without_their_settings_stop_the_run(tmp_path: Path, content: bytes | None) -> None:
+    results = ResultFolder(tmp_path, settings=SETTINGS)
+    fill(results, "a")
+    results.run.unlink()
+    if content is not None:
+        results.run.write_bytes(content)
+    with pytest.raises(SettingError, match=r"run\.json.*: set output_dir to another folder, or overwrite"):
+        ResultFolder(tmp_path, settings=SETTINGS)
+    fill(ResultFolder(tmp_path, overwrite=True, settings=SETTINGS), "a")
+    assert ResultFolder(tmp_path, settings=SETTINGS).done == {"a.jpg"}
+
+
+@pytest.mark.parametrize("value", ["false", "no", 1, None])
+def test_flags_are_true_or_false(tmp_path: Path, value: Any) -> None:
+    fill(ResultFolder(tmp_path), "a")
+    with pytest.raises(SettingError, match=f"overwrite is {value!r}: give True or False"):
+        ResultFolder(tmp_path, overwrite=value)
+    results = ResultFolder(tmp_path)
+    assert results.done == {"a.jpg"}
+    with pytest.raises(SettingError, match=f"save_probability is {value!r}: give True or False"):
+        ResultWriter(results, ["vessel"], save_probability=value)
+
+
+def written(results: ResultFolder, *names: str) -> None:
+    """What the handler does with photos of these names."""
+    photo = torch.zeros(3, 20, 24, dtype=torch.uint8)
+    pred = torch.zeros(1, 20, 24)
+    batch = [{"name": f"{name}.jpg", "output_name": name, "photo": photo} for name in names]
+    engine = Engine(lambda engine, batch: None)
+    engine.state.batch, engine.state.output = batch, [{"pred": pred} for _ in names]  # type: ignore[assignment]
+    ResultWriter(results, ["vessel"])(engine)
+
+
+def test_a_name_that_is_too_long_fails_alone(tmp_path: Path) -> None:
+    results = ResultFolder(tmp_path)
+    fits, long = "x" * (255 - len("_overlay.jpg")), "y" * 251
+    written(results, long, fits)
+    assert [row["image"] for row in rows_of(results.results)] == [f"{fits}.jpg"]
+    (failure,) = rows_of(results.failures)
+    assert (failure["image"], failure["stage"]) == (f"{long}.jpg", "write")
+    assert "too long" in failure["reason"]
+    assert not list(tmp_path.glob("*.part"))
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_a_full_disk_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def fail(*arguments: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    results = ResultFolder(tmp_path)
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match=os.strerror(number)):
+        written(results, "a")
+    assert not list(tmp_path.glob("*.part"))
 
 
 def test_failures_begin_anew(tmp_path: Path) -> None:

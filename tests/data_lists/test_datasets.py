@@ -97,10 +97,18 @@ def test_train_first_puts_the_later_children_into_test(chase: Path) -> None:
     assert len(patients_of(content, "validation")) == 1
 
 
-@pytest.mark.parametrize(("train_first", "empty"), [(0, "training"), (6, "test")])
-def test_train_first_that_leaves_nothing_is_refused(chase: Path, train_first: int, empty: str) -> None:
-    with pytest.raises(DataListError, match=f"--train_first {train_first} leaves nothing for {empty}; .* 1 to 6"):
-        build("chase_db1", chase, train_first=train_first)
+def test_train_first_that_leaves_nothing_for_training_is_refused(chase: Path) -> None:
+    with pytest.raises(DataListError, match=r"--train_first 0 leaves nothing for training; .* 1 to 6"):
+        build("chase_db1", chase, train_first=0)
+
+
+@pytest.mark.parametrize("train_first", [6, 10])
+def test_train_first_that_leaves_nothing_for_test_is_told(chase: Path, train_first: int) -> None:
+    with pytest.warns(DataListWarning, match=f"--train_first {train_first} leaves nothing for test; .* 1 to 6"):
+        content = build("chase_db1", chase, train_first=train_first)
+
+    assert content["numTest"] == 0
+    assert content == build("chase_db1", chase)
 
 
 def test_train_first_of_hrf_counts_in_each_kind(pictures: Any, make: Any) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from data_lists import SPLITS, build
-
-DATA = Path(os.environ.get("RETINA_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 
 
 @pytest.mark.real_data
@@ -21,12 +19,10 @@ DATA = Path(os.environ.get("RETINA_DATA", Path(__file__).resolve().parents[3] / 
         ("fives", "FIVES_subset20", 20, 19, False),
     ],
 )
-def test_counts_and_disjoint_patients(name: str, folder: str, images: int, patients: int, fov: bool) -> None:
-    root = DATA / folder
-    if not root.is_dir():
-        pytest.skip(f"{root} is not there; set RETINA_DATA to the folder with {folder}")
-
-    content = build(name, root, seed=0, validation=0.2)
+def test_counts_and_disjoint_patients(
+    real_folder: Callable[[str], Path], name: str, folder: str, images: int, patients: int, fov: bool
+) -> None:
+    content = build(name, real_folder(folder), seed=0, validation=0.2)
 
     by_split = [{item["patient"] for item in content[split]} for split in SPLITS]
     assert sum(content[f"num{split.capitalize()}"] for split in SPLITS) == images

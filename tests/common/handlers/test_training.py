@@ -14,7 +14,7 @@ from ignite.engine import Events
 from monai.data import DataLoader, Dataset
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.handlers import LrScheduleHandler, MeanDice, ValidationHandler, from_engine
-from monai.transforms import AsDiscreted, Compose
+from monai.transforms import AsDiscreted, Compose, RandGaussianNoised
 from PIL import Image
 from torch import nn
 
@@ -67,11 +67,13 @@ class Job:
         }
         if figures:
             state["learning_curves"] = self.curves
+        dataset = Dataset(items(), RandGaussianNoised("image", prob=1.0))
+        settings.setdefault("dataset", dataset)
         self.resumable = ResumableTraining(folder / "models", {**state, **settings.pop("extra", {})}, **settings)
         self.trainer = SupervisedTrainer(
             device=torch.device("cpu"),
             max_epochs=epochs,
-            train_data_loader=DataLoader(Dataset(items()), batch_size=2, shuffle=True),
+            train_data_loader=DataLoader(dataset, batch_size=2, shuffle=True),
             network=self.network,
             optimizer=self.optimizer,
             loss_function=nn.BCEWithLogitsLoss(),
@@ -227,6 +229,7 @@ def test_early_stop_keeps_its_patience(tmp_path: Path) -> None:
         job.run()
     rest = flat(Job(tmp_path / "parts", 20, patience=3)).run()
     assert rest.seen == [4]
+    assert flat(Job(tmp_path / "parts", 20, patience=3)).run().seen == []
 
 
 def test_figures(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -20,7 +19,6 @@ from common.pixels import read_pixels
 from common.readers import from_picture, to_picture
 from common.transforms import FieldOfViewd, KeepInsided, find_field_of_view
 
-DATA = Path(os.environ.get("RETINA_DATA", Path(__file__).resolve().parents[4] / "shared" / "data"))
 Photo = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
@@ -156,10 +154,9 @@ def test_what_is_no_photo_is_refused(photo: Any) -> None:
         find_field_of_view(photo)
 
 
-def real_photos(folder: str, pattern: str) -> list[Path]:
-    found = sorted((DATA / folder).glob(pattern))
-    if not found:
-        pytest.skip(f"{DATA / folder} is not there; set RETINA_DATA to the folder with {folder}")
+def photos_in(folder: Path, pattern: str) -> list[Path]:
+    found = sorted(folder.glob(pattern))
+    assert found, f"{folder} has no {pattern}"
     return found
 
 
@@ -167,14 +164,17 @@ def real_photos(folder: str, pattern: str) -> list[Path]:
 @pytest.mark.parametrize(
     ("folder", "pattern", "truth", "least"),
     [
-        ("CHASE_DB1", "*.jpg", "CHASE_DB1/fov/{}.png", 0.99),
-        ("HRF", "images/*", "HRF/mask/{}_mask.png", 0.99),
+        ("CHASE_DB1", "*.jpg", "fov/{}.png", 0.99),
+        ("HRF", "images/*", "mask/{}_mask.png", 0.99),
     ],
 )
-def test_circle_of_real_photos_agrees_with_truth(folder: str, pattern: str, truth: str, least: float) -> None:
+def test_circle_of_real_photos_agrees_with_truth(
+    real_folder: Callable[[str], Path], folder: str, pattern: str, truth: str, least: float
+) -> None:
+    root = real_folder(folder)
     scores = []
-    for path in real_photos(folder, pattern)[::2]:
-        mask = read_pixels(DATA / truth.format(path.stem))
+    for path in photos_in(root, pattern)[::2]:
+        mask = read_pixels(root / truth.format(path.stem))
         scores.append(
             iou(find_field_of_view(read_pixels(path)).mask(), mask.reshape(*mask.shape[:2], -1)[..., 0] > 127)
         )
@@ -192,13 +192,17 @@ def test_circle_of_real_photos_agrees_with_truth(folder: str, pattern: str, trut
         ("ODIR-5K", "preprocessed_images/*", 60, 0.9),
     ],
 )
-def test_share_of_real_photos_with_a_circle(folder: str, pattern: str, step: int, least: float) -> None:
-    assert np.mean([find_field_of_view(read_pixels(p)).found for p in real_photos(folder, pattern)[::step]]) >= least
+def test_share_of_real_photos_with_a_circle(
+    real_folder: Callable[[str], Path], folder: str, pattern: str, step: int, least: float
+) -> None:
+    photos = photos_in(real_folder(folder), pattern)[::step]
+    assert np.mean([find_field_of_view(read_pixels(path)).found for path in photos]) >= least
 
 
 @pytest.mark.real_data
-def test_optic_disc_is_not_taken_for_the_circle() -> None:
-    views = [find_field_of_view(read_pixels(path)) for path in real_photos("REFUGE_crop512", "images/*")[::3]]
+def test_optic_disc_is_not_taken_for_the_circle(real_folder: Callable[[str], Path]) -> None:
+    photos = photos_in(real_folder("REFUGE_crop512"), "images/*")[::3]
+    views = [find_field_of_view(read_pixels(path)) for path in photos]
     assert np.mean([view.found for view in views]) <= 0.02
 
 

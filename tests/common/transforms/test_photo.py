@@ -14,7 +14,16 @@ from PIL import Image
 from common.errors import SettingError, UnreadableImageError
 from common.phantoms import fundus_phantom
 from common.readers import from_picture, to_picture
-from common.transforms import LabClahe, LabClahed, LoadMaskd, LoadPhotod, RandHued, lab_clahe, turn_hue
+from common.transforms import (
+    LabClahe,
+    LabClahed,
+    LoadMaskd,
+    LoadPhotod,
+    RandHued,
+    ThresholdProbabilityd,
+    lab_clahe,
+    turn_hue,
+)
 
 
 @pytest.fixture(scope="module")
@@ -146,3 +155,15 @@ def test_wrong_masks_are_refused(tmp_path: Path) -> None:
     with pytest.raises(Exception) as caught:  # noqa: PT011 - MONAI wraps the error
         masked(tmp_path, colour)
     assert "colour picture" in str(innermost(caught.value))
+
+
+def test_threshold_gives_masks_of_uint8() -> None:
+    found = ThresholdProbabilityd("pred", 0.25)({"pred": torch.tensor([[[0.2, 0.25, 0.9]]])})["pred"]
+    assert found.dtype == torch.uint8
+    assert found.tolist() == [[[0, 1, 1]]]
+
+
+@pytest.mark.parametrize("threshold", [0.0, 1.0, 40, "abc", None])
+def test_threshold_has_to_be_a_probability(threshold: Any) -> None:
+    with pytest.raises(SettingError, match="threshold is"):
+        ThresholdProbabilityd("pred", threshold)
