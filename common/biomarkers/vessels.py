@@ -295,6 +295,9 @@ def trace_vessels(vessel: NDArray[np.bool_]) -> VesselTrace:
     padded = np.pad(vessel[bounding_box(vessel)], 1)
     picture = padded.view(np.uint8)
     distance = np.asarray(cv2.distanceTransform(picture, cv2.DIST_L2, cv2.DIST_MASK_PRECISE), np.float32).ravel()
+    # The squares are whole numbers; OpenCV's last digit is not the same in every call.
+    inside = padded.ravel()
+    distance[inside] = np.sqrt(np.rint(np.square(distance[inside])))
     lines = PixelSet.from_mask(padded)
     lines.thin()
     graph = _build_graph(lines)

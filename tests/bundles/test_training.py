@@ -83,7 +83,7 @@ def test_the_checkpoint_holds_everything(trained: Training) -> None:
     content = torch.load(trained.checkpoint(2), weights_only=True)
 
     assert {"network", "optimizer", "lr_scheduler", "trainer", "best_weights", "early_stop"} <= set(content)
-    assert content["trainer"] == {"epoch": 2, "iteration": 8}
+    assert content["trainer"] == {"epoch": 2, "iteration": 8, "scaler": {}}
 
 
 def test_tensorboard_has_the_scalars_and_the_pictures(trained: Training) -> None:
@@ -344,7 +344,7 @@ def test_two_processes_train_together(on_two_processes: Training) -> None:
     assert on_two_processes.checkpoints == ["checkpoint_epoch=2.pt"]
     # Each of the two has half of the four photos.
     content = torch.load(on_two_processes.checkpoint(2), weights_only=True)
-    assert content["trainer"] == {"epoch": 2, "iteration": 4}
+    assert content["trainer"] == {"epoch": 2, "iteration": 4, "scaler": {}}
     assert not any(name.startswith("module.") for name in content["network"])
 
 

@@ -116,7 +116,7 @@ def test_infer_writes_what_monai_bundle_run_writes(
     command = [part for name, value in given.items() for part in (f"--{name}", str(value))]
     subprocess.run([sys.executable, "-m", "monai.bundle", "run", *command], check=True, cwd=tmp_path)
     ours = hashes(tmp_path / "ours")
-    assert len(ours) == 7
+    assert len(ours) == 8
     assert ours == hashes(tmp_path / "theirs")
 
     assert main(["infer", NAME, str(photos), str(tmp_path / "ours"), *flags]) == 0

@@ -294,7 +294,7 @@ def test_data_list(tmp_path: Path) -> None:
         ({"training": ["a.png"]}, "Item 0"),
         ({"training": {"image": "a.png"}}, "training"),
         ({"training": [{"image": 3}]}, "Item 0"),
-        ({"training": [{"image": "missing.png"}]}, "The image .*missing.png.*does not exist"),
+        ({"training": [{"image": "missing.png", "label": "a"}]}, "The image .*missing.png.*does not exist"),
         ({"training": [{"image": "list.json", "label": "no.png"}]}, "The label .*no.png.*does not exist"),
     ],
 )
