@@ -17,14 +17,38 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from data_lists import chase_db1, drive, fives, hrf, image_mask, stare
+from data_lists import (
+    chase_db1,
+    disc_cup_folder,
+    drishti_gs1,
+    drive,
+    fives,
+    hrf,
+    idrid_disc,
+    image_mask,
+    refuge,
+    smdg,
+    stare,
+)
 from data_lists._base import DataListError, DataListWarning, Dataset, Item, Tree
 from data_lists._lists import DataList, build_list, load, merge, summary, write
 from data_lists._split import SPLITS, split_patients
 
-DATASETS: dict[str, Dataset] = {
-    module.DATASET.name: module.DATASET for module in (chase_db1, drive, fives, hrf, image_mask, stare)
-}
+_MODULES = (
+    chase_db1,
+    disc_cup_folder,
+    drishti_gs1,
+    drive,
+    fives,
+    hrf,
+    idrid_disc,
+    image_mask,
+    refuge,
+    smdg,
+    stare,
+)
+
+DATASETS: dict[str, Dataset] = {module.DATASET.name: module.DATASET for module in _MODULES}
 """The datasets by name."""
 
 __all__ = [

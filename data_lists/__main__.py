@@ -106,6 +106,9 @@ def _add_dataset(commands: Any, name: str, dataset: Dataset) -> None:
     texts = _argument_texts(dataset.find.__doc__ or "")
     for option, parameter in inspect.signature(dataset.find).parameters.items():
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+            if hints[option] is bool:
+                parser.add_argument(f"--{option}", action="store_true", help=texts[option])
+                continue
             kind, choices = _kind_and_choices(hints[option])
             default = "" if parameter.default is None else f" (default: {parameter.default})"
             parser.add_argument(

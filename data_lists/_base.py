@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import os
 import re
 import warnings
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +21,19 @@ from common.pixels import PHOTO_SUFFIXES, read_pixels
 VESSELS: Mapping[str, str] = {"0": "background", "1": "vessel"}
 """The meaning of the values of a binary vessel mask, for `Dataset.labels`."""
 
+DISC_CUP: Mapping[str, str] = {"0": "background", "1": "optic disc outside the cup (rim)", "2": "optic cup"}
+"""The classes of every disc and cup dataset, for `Dataset.labels`; how its files hold them: ``label_format``."""
+
 BINARY: frozenset[int] = frozenset()
 """The value rule of a mask with 0 and 1, or 0 and 255, for `Dataset.masks`."""
+
+SHARES: frozenset[int] = frozenset(range(256))
+"""The value rule of a soft map, in which a grey value is the share of experts who agree, for `Dataset.masks`."""
+
+EYES: Mapping[str, str] = {
+    "od": "OD", "r": "OD", "re": "OD", "right": "OD", "os": "OS", "l": "OS", "le": "OS", "left": "OS"
+}  # fmt: skip
+"""The eye of an item, right OD or left OS, by what tables write for it in lower case."""
 
 
 class DataListError(SettingError):
@@ -82,7 +96,7 @@ class Found:
     """The files of one folder whose names follow one template.
 
     Args:
-        folder: folder relative to the root, empty for the root itself.
+        folder: folder relative to the root, empty for the root itself; ``...`` stands for folders below it.
         template: file name without its suffix, ``{key}`` standing for the part that differs.
         paths: path relative to the root by key.
         excluded: keys of the files that are to be left out.
@@ -115,15 +129,23 @@ class Tree:
             raise DataListError(f"{self.root} is not a folder; give the folder that holds the dataset")
         self._unused = set(exclude)
         self._exclude = tuple(exclude)
+        self._files: list[str] | None = None
 
     def has(self, folder: str) -> bool:
         """Say whether the root has this folder."""
         return (self.root / folder).is_dir()
 
     def find(
-        self, folder: str, template: str, key: str, *, shared: bool = False, suffixes: Collection[str] = PHOTO_SUFFIXES
+        self,
+        folder: str,
+        template: str,
+        key: str,
+        *,
+        shared: bool = False,
+        suffixes: Collection[str] = PHOTO_SUFFIXES,
+        below: str | None = None,
     ) -> Found:
-        """Find the files of one folder (not of folders below it) whose names follow a template.
+        """Find the files of one folder whose names follow a template.
 
         Args:
             folder: folder relative to the root, empty for the root itself. A missing folder has no files.
@@ -131,6 +153,8 @@ class Tree:
             key: regular expression of that part.
             shared: the folder also holds files of other kinds, so that other names are no reason for a warning.
             suffixes: accepted suffixes in lower case.
+            below: search in the folders below instead, at any depth: in those whose path relative to the root fits this
+                regular expression, in lower or upper case. None: only in the folder itself.
 
         Returns:
             The files in natural order (2 before 10).
@@ -142,13 +166,12 @@ class Tree:
         pattern = re.compile(re.escape(before) + f"({key})" + re.escape(after))
         paths: dict[str, str] = {}
         excluded: set[str] = set()
-        for name in self._names(folder):
-            path = Path(name)
+        for relative in self._below(folder, below) if below is not None else self._paths(folder):
+            path = Path(relative)
             unpacked = Path(path.stem) if path.suffix.lower() == ".gz" else path
             if unpacked.suffix.lower() not in suffixes:
                 continue
             match = pattern.fullmatch(unpacked.stem)
-            relative = _join(folder, name)
             if match is None:
                 if not shared:
                     warnings.warn(
@@ -157,7 +180,7 @@ class Tree:
                         stacklevel=2,
                     )
                 continue
-            if self._is_excluded(relative):
+            if self.is_excluded(relative):
                 excluded.add(match[1])
                 continue
             if unpacked is not path:
@@ -168,7 +191,23 @@ class Tree:
                     f"leave one out with --exclude '{relative}'"
                 )
             paths[match[1]] = relative
-        return Found(folder, template, paths, excluded)
+        return Found(folder if below is None else _join(folder, "..."), template, paths, excluded)
+
+    def files(self) -> list[str]:
+        """Give the paths of all visible files below the root, at any depth, in natural order."""
+        if self._files is None:
+            found: list[str] = []
+            seen: set[str] = set()
+            for folder, folders, names in os.walk(self.root, followlinks=True):
+                real = os.path.realpath(folder)
+                folders[:] = [] if real in seen else sorted(name for name in folders if not name.startswith("."))
+                if real in seen:
+                    continue
+                seen.add(real)
+                above = Path(folder).relative_to(self.root)
+                found += [(above / name).as_posix() for name in names if not name.startswith(".")]
+            self._files = sorted(found, key=natural_order)
+        return self._files
 
     def pair(self, images: Found, others: Found, what: str = "label") -> Mapping[str, str]:
         """Give each image its other file.
@@ -219,17 +258,30 @@ class Tree:
                 f"--exclude '{min(self._unused)}' fits no file of the dataset in {self.root}; paths are relative to it"
             )
 
+    def is_excluded(self, relative: str) -> bool:
+        """Say whether a path is to be left out, and remember that the pattern was of use."""
+        fits = [pattern for pattern in self._exclude if fnmatchcase(relative, pattern)]
+        self._unused.difference_update(fits)
+        return bool(fits)
+
     def _names(self, folder: str) -> list[str]:
         """Give the visible names in a folder in natural order."""
         path = self.root / folder
         names = [entry.name for entry in path.iterdir()] if path.is_dir() else []
         return sorted((name for name in names if not name.startswith(".")), key=natural_order)
 
-    def _is_excluded(self, relative: str) -> bool:
-        """Say whether a path is to be left out, and remember that the pattern was of use."""
-        fits = [pattern for pattern in self._exclude if fnmatchcase(relative, pattern)]
-        self._unused.difference_update(fits)
-        return bool(fits)
+    def _paths(self, folder: str) -> list[str]:
+        """Give the path of each visible name in a folder."""
+        return [_join(folder, name) for name in self._names(folder)]
+
+    def _below(self, folder: str, pattern: str) -> list[str]:
+        """Give the files below a folder whose own folder fits a pattern."""
+        start = f"{folder}/" if folder else ""
+        return [
+            path
+            for path in self.files()
+            if path.startswith(start) and re.fullmatch(pattern, path.rpartition("/")[0], re.IGNORECASE)
+        ]
 
 
 def test_after(numbers: Mapping[str, int], train_first: int | None) -> dict[str, str | None]:
@@ -259,6 +311,34 @@ def test_after(numbers: Mapping[str, int], train_first: int | None) -> dict[str,
         # A part of the release may have only the patients that papers train on.
         warnings.warn(message, DataListWarning, stacklevel=2)
     return splits
+
+
+def read_table(path: Path, what: str) -> list[dict[str, str]]:
+    """Read a CSV file with a header.
+
+    Args:
+        path: the file.
+        what: name of the table in an error.
+
+    Returns:
+        A row for each line, by column name in lower case; spaces around names and values are taken away.
+
+    Raises:
+        DataListError: it cannot be read, or has no header.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            lines = list(csv.reader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataListError(f"{what} {path} cannot be read ({error})") from error
+    if not lines:
+        raise DataListError(f"{what} {path} is empty")
+    columns = [column.strip().lower() for column in lines[0]]
+    return [
+        dict(zip_longest(columns, (value.strip() for value in line[: len(columns)]), fillvalue=""))
+        for line in lines[1:]
+        if any(value.strip() for value in line)
+    ]
 
 
 def natural_order(text: str) -> tuple[list[tuple[int, str]], str]:

@@ -89,6 +89,115 @@ def make_image_mask(pictures: Pictures, parts: tuple[str, ...] = ("",), suffix: 
             pictures.mask(f"{part}mask/{number}.png")
 
 
+def disc_cup_map(outside: int, rim: int, cup: int, size: tuple[int, int] = (48, 40)) -> NDArray[np.uint8]:
+    """A map with a disc of 20 x 16 pixels and a cup of 8 x 8 in it."""
+    width, height = size
+    pixels = np.full((height, width), outside, np.uint8)
+    pixels[10:26, 12:32] = rim
+    pixels[14:22, 18:26] = cup
+    return pixels
+
+
+def make_drishti(
+    pictures: Pictures,
+    released: bool = True,
+    base: str = "Drishti-GS1_files/",
+    folders: bool = False,
+    test_truth: str = "Test/Test_GT",
+) -> None:
+    def make(images: str, truth: str, number: int, suffix: str, own: bool) -> None:
+        name = f"drishtiGS_{number:03d}"
+        kind = ("GLAUCOMA/", "NORMAL/")[number % 2] if folders else ""
+        pictures.photo(f"{images}/{kind}{name}.{suffix}")
+        folder = f"{truth}/{name}/SoftMap" if own else truth
+        pictures.save(f"{folder}/{name}_ODsegSoftmap.png", disc_cup_map(0, 191, 255))
+        pictures.save(f"{folder}/{name}_cupsegSoftmap.png", disc_cup_map(0, 64, 192))
+
+    if not released:
+        for number in range(2, 10):
+            make("images", "softmaps", number, "jpg", own=False)
+            pictures.save(f"masks/drishtiGS_{number:03d}.png", disc_cup_map(0, 1, 2))
+        return
+    for number in range(2, 10):
+        make(f"{base}Training/Images", f"{base}Training/GT", number, "png", own=True)
+    for number in range(1, 20, 10):
+        make(f"{base}Test/Images", f"{base}{test_truth}", number, "png", own=True)
+
+
+def make_refuge(
+    pictures: Pictures, released: bool = True, parts: tuple[str, ...] = ("Training", "Validation", "Test")
+) -> None:
+    values = disc_cup_map(255, 128, 0)
+    for number in range(1, 9):
+        kind, letter = ("Glaucoma", "g") if number % 4 == 0 else ("Non-Glaucoma", "n")
+        name = f"{letter}{number:04d}"
+        if not released:
+            pictures.photo(f"images/{name}.jpg")
+            pictures.save(f"masks/{name}.png", values)
+        elif "Training" in parts:
+            pictures.photo(f"Training400/{kind}/{name}.jpg")
+            pictures.save(f"Annotation-Training400/Disc_Cup_Masks/{kind}/{name}.bmp", values)
+    for number in range(1, 5):
+        if released and "Validation" in parts:
+            pictures.photo(f"REFUGE-Validation400/V{number:04d}.jpg")
+            pictures.save(f"REFUGE-Validation400-GT/Disc_Cup_Masks/V{number:04d}.bmp", values)
+        if released and "Test" in parts:
+            pictures.photo(f"REFUGE-Test400/T{number:04d}.jpg")
+            kind = "GN"[number % 2]
+            pictures.save(f"REFUGE-Test-GT/Disc_Cup_Masks/{kind}/T{number:04d}.bmp", values)
+
+
+def make_idrid_disc(
+    pictures: Pictures, base: str = "A. Segmentation/", suffix: str = "tif", colour: bool = True, test: bool = True
+) -> None:
+    for part, numbers in (("a. Training Set", range(1, 9)), ("b. Testing Set", range(55, 58))):
+        for number in numbers if test or part.startswith("a") else ():
+            name = f"IDRiD_{number:02d}"
+            pictures.photo(f"{base}1. Original Images/{part}/{name}.jpg")
+            mask = disc_cup_map(0, 255, 255)
+            pixels = np.stack([mask, 0 * mask, 0 * mask], axis=-1) if colour else mask
+            folder = f"{base}2. All Segmentation Groundtruths/{part}"
+            pictures.save(f"{folder}/5. Optic Disc/{name}_OD.{suffix}", pixels)
+            pictures.save(f"{folder}/3. Hard Exudates/{name}_EX.{suffix}", pixels)
+
+
+def make_disc_cup_folder(pictures: Pictures, cups: int = 8, table: bool = False) -> None:
+    rows = ["Image,Patient_ID,Eye,Diagnosis"]
+    for number in range(8):
+        pictures.photo(f"images/{number}.jpg")
+        pictures.save(f"segmentation_masks/disc/{number}.png", disc_cup_map(0, 255, 255))
+        if number < cups:
+            pictures.save(f"segmentation_masks/cup/{number}.png", disc_cup_map(0, 0, 1))
+        rows.append(f"images/{number}.jpg,p{number // 2},{('R', 'left', '')[number % 3]},{('no', 'yes')[number // 4]}")
+    if table:
+        (pictures.root / "labels.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+
+
+SMDG_HEADER = "names,types,fundus,fundus_oc_seg,fundus_od_seg,eye,patient_id,original_name"
+
+
+def make_smdg(pictures: Pictures, nested: bool = True) -> None:
+    """Rows BEH-1 to BEH-8 with masks, BEH-6 without cup; EyePACS-1 and -2 without any mask."""
+    rows = [SMDG_HEADER]
+    for number in range(1, 9):
+        name = f"BEH-{number}"
+        cup = "Not Visible" if number == 6 else f"/optic-cup/{name}.png"
+        rows.append(
+            f"{name},{number % 3 - 1},/full-fundus/{name}.png,{cup},/optic-disc/{name}.png,"
+            f"{('OD', 'OS', '')[number % 3]},{float(number // 2) if number > 6 else ''},{number}.jpg"
+        )
+        masks = {"optic-disc": disc_cup_map(0, 255, 255), "optic-cup": disc_cup_map(0, 0, 255)}
+        pictures.photo(f"full-fundus/{'full-fundus/' if nested else ''}{name}.png")
+        for folder, pixels in masks.items():
+            if folder == "optic-disc" or number != 6:
+                pictures.save(f"{folder}/{folder + '/' if nested else ''}{name}.png", pixels)
+    for number in (1, 2):
+        rows.append(f"EyePACS-{number},1,/full-fundus/EyePACS-{number}.png,,,,,{number}.jpg")
+        pictures.photo(f"full-fundus/full-fundus/EyePACS-{number}.png")
+    table = pictures.root / "metadata - standardized.csv"
+    table.write_text("\n".join(rows) + "\n", encoding="utf-8")
+
+
 @pytest.fixture
 def pictures(tmp_path: Path) -> Pictures:
     return Pictures(tmp_path / "data")
@@ -104,9 +213,14 @@ def chase(pictures: Pictures) -> Path:
 def make() -> dict[str, Callable[..., None]]:
     return {
         "chase_db1": make_chase,
+        "disc_cup_folder": make_disc_cup_folder,
+        "drishti_gs1": make_drishti,
         "drive": make_drive,
         "fives": make_fives,
         "hrf": make_hrf,
+        "idrid_disc": make_idrid_disc,
         "image_mask": make_image_mask,
+        "refuge": make_refuge,
+        "smdg": make_smdg,
         "stare": make_stare,
     }

@@ -23,8 +23,45 @@ LAYOUTS: dict[str, tuple[str, dict[str, Any]]] = {
     "image_mask": ("image_mask", {}),
     "image_mask with jpg": ("image_mask", {"suffix": "jpg"}),
     "image_mask as on Kaggle": ("image_mask", {"parts": ("train/", "test/")}),
+    "drishti_gs1 as released": ("drishti_gs1", {}),
+    "drishti_gs1 without the outer folder": ("drishti_gs1", {"base": ""}),
+    "drishti_gs1 in folders by class": ("drishti_gs1", {"base": "a/Drishti-GS1_files/", "folders": True}),
+    "drishti_gs1 with Test_GT beside Test": ("drishti_gs1", {"test_truth": "Test_GT"}),
+    "drishti_gs1, a part": ("drishti_gs1", {"released": False}),
+    "refuge as released": ("refuge", {}),
+    "refuge without validation": ("refuge", {"parts": ("Training", "Test")}),
+    "refuge crops": ("refuge", {"released": False}),
+    "idrid_disc as released": ("idrid_disc", {}),
+    "idrid_disc, the folder of part A": ("idrid_disc", {"base": "", "suffix": "png", "colour": False}),
+    "idrid_disc, unpacked into a folder of one name": ("idrid_disc", {"base": "A. Segmentation/A. Segmentation/"}),
+    "idrid_disc, only training": ("idrid_disc", {"test": False}),
+    "disc_cup_folder": ("disc_cup_folder", {}),
+    "disc_cup_folder with a table": ("disc_cup_folder", {"table": True}),
+    "smdg as on Kaggle": ("smdg", {}),
+    "smdg with paths that are right": ("smdg", {"nested": False}),
 }
-WITH_TEST = {"fives as released", "drive", "image_mask as on Kaggle"}
+WITH_TEST = {
+    "fives as released",
+    "drive",
+    "image_mask as on Kaggle",
+    "drishti_gs1 as released",
+    "drishti_gs1 without the outer folder",
+    "drishti_gs1 in folders by class",
+    "drishti_gs1 with Test_GT beside Test",
+    "refuge as released",
+    "refuge without validation",
+    "idrid_disc as released",
+    "idrid_disc, the folder of part A",
+    "idrid_disc, unpacked into a folder of one name",
+}
+DISC_CUP = {
+    "drishti_gs1": {"image", "disc", "cup"},
+    "refuge": {"image", "label"},
+    "idrid_disc": {"image", "disc"},
+    "disc_cup_folder": {"image", "disc", "cup"},
+    "smdg": {"image", "disc", "cup"},
+}
+OPTIONAL = {"smdg": {"cup"}}
 WITH_FOV = {"chase_db1 with fields of view", "hrf as released", "hrf as png", "drive"}
 
 
@@ -49,7 +86,8 @@ def test_a_layout_gives_a_correct_list(layout: str, pictures: Any, make: Any) ->
 
     assert content["name"] == name
     assert content["seed"] == 1
-    assert content["labels"] == {"0": "background", "1": "vessel"}
+    assert content["labels"]["0"] == "background"
+    assert content["labels"]["1"] == ("optic disc outside the cup (rim)" if name in DISC_CUP else "vessel")
     assert content["licence"]
     assert bool(content["test"]) == (layout in WITH_TEST)
     for split in SPLITS:
@@ -58,12 +96,12 @@ def test_a_layout_gives_a_correct_list(layout: str, pictures: Any, make: Any) ->
     assert content["validation"]
     for first, second in (("training", "validation"), ("training", "test"), ("validation", "test")):
         assert not patients_of(content, first) & patients_of(content, second)
-    files = {"image", "label", "fov"} if layout in WITH_FOV else {"image", "label"}
+    files = DISC_CUP.get(name, {"image", "label", "fov"} if layout in WITH_FOV else {"image", "label"})
     assert content["files"] == sorted(files)
     for item in items_of(content):
-        assert files <= item.keys()
+        assert files - OPTIONAL.get(name, set()) <= item.keys()
         assert item["dataset"] == name
-        for key in files:
+        for key in files & item.keys():
             assert "\\" not in item[key]
             assert (pictures.root / item[key]).is_file()
     images = [item["image"] for item in items_of(content)]

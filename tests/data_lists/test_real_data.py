@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from common.pixels import read_pixels
 from data_lists import SPLITS, build
 
 
@@ -29,3 +30,39 @@ def test_counts_and_disjoint_patients(
     assert len(set.union(*by_split)) == sum(map(len, by_split)) == patients
     assert len(by_split[1]) == round(0.2 * patients)
     assert all(("fov" in item) == fov for split in SPLITS for item in content[split])
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    ("name", "folder", "images", "files", "label_format"),
+    [
+        ("drishti_gs1", "Drishti-GS1", 50, {"image", "disc", "cup"}, "softmaps"),
+        ("refuge", "REFUGE_crop512", 241, {"image", "label"}, "refuge"),
+        ("idrid_disc", "IDRiD", 54, {"image", "disc"}, "masks"),
+        ("idrid_disc", "IDRiD/A. Segmentation", 54, {"image", "disc"}, "masks"),
+    ],
+)
+def test_disc_and_cup(
+    real_folder: Callable[[str], Path], name: str, folder: str, images: int, files: set[str], label_format: str
+) -> None:
+    content = build(name, real_folder(folder), seed=0, validation=0.2)
+
+    items = [item for split in SPLITS for item in content[split]]
+    assert len(items) == len({item["patient"] for item in items}) == images
+    assert content["numValidation"] == round(0.2 * images)
+    assert content["files"] == sorted(files)
+    assert {item["label_format"] for item in items} == {label_format}
+    if name == "refuge":
+        assert [item["class"] for item in content["validation"]].count("glaucoma") == 5
+
+
+@pytest.mark.real_data
+def test_the_soft_maps_give_the_masks_of_three_experts(real_folder: Callable[[str], Path]) -> None:
+    root = real_folder("Drishti-GS1")
+
+    for item in build("drishti_gs1", root)["validation"]:
+        mask = read_pixels(root / "masks" / f"{Path(item['image']).stem}.png")
+        for key, lowest in (("disc", 1), ("cup", 2)):
+            found, wanted = read_pixels(root / item[key]) >= item["min_value"], mask >= lowest
+            # Both were resized on their own.
+            assert 2 * (found & wanted).sum() / (found.sum() + wanted.sum()) > 0.97
