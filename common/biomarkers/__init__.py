@@ -1,6 +1,19 @@
 """Measurements on masks: pure NumPy functions without torch, files or settings."""
 
 from common.biomarkers._base import Biomarkers
+from common.biomarkers.disc_cup import (
+    CupToDiscRatios,
+    EllipseShape,
+    RimProfile,
+    cup_to_disc_ratios,
+    ddls_stage,
+    disc_cup_biomarkers,
+    ellipse_shape,
+    eye_from_name,
+    eye_from_position,
+    isnt_rule,
+    rim_profile,
+)
 from common.biomarkers.skeleton import skeletonize
 from common.biomarkers.vessels import (
     FractalDimensions,
@@ -13,9 +26,20 @@ from common.biomarkers.vessels import (
 
 __all__ = [
     "Biomarkers",
+    "CupToDiscRatios",
+    "EllipseShape",
     "FractalDimensions",
+    "RimProfile",
     "VesselTrace",
+    "cup_to_disc_ratios",
+    "ddls_stage",
+    "disc_cup_biomarkers",
+    "ellipse_shape",
+    "eye_from_name",
+    "eye_from_position",
     "fractal_dimensions",
+    "isnt_rule",
+    "rim_profile",
     "skeletonize",
     "trace_vessels",
     "vessel_biomarkers",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -10,11 +11,12 @@ class Biomarkers:
     """Measurements of one image, as columns of a results table.
 
     Attributes:
-        values: column name, with the unit in it, to value; NaN for what could not be computed.
+        values: column name, with the unit in it, to value: a number, NaN for what could not be computed; or a word,
+            such as ``OD`` for an eye, with ``unknown`` in the place of NaN.
         notes: why, a phrase for each reason.
     """
 
-    values: dict[str, float]
+    values: dict[str, Any]
     notes: tuple[str, ...] = ()
 
     @property
