@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-from monai.networks.nets import FlexibleUNet
 from monai.networks.nets.flexible_unet import FLEXUNET_BACKBONE
 from monai.networks.nets.resnet import ResNet, ResNetBlock, ResNetEncoder
-from torch import nn
 
-from common.networks.weights import load_encoder_weights
+from common.networks.any_size_unet import AnySizeUNet
 
 
 class ResNetBEncoder(ResNetEncoder):
@@ -54,11 +51,8 @@ class ResNetBEncoder(ResNetEncoder):
 FLEXUNET_BACKBONE.register_class(ResNetBEncoder)
 
 
-class ResNetUNet(FlexibleUNet):
-    """MONAI's `FlexibleUNet` on a `ResNetBEncoder`, for inputs of any size, optionally started from ImageNet weights.
-
-    `FlexibleUNet` itself fails on sides that are no multiple of 32, since a ResNet rounds up where it halves. Here such
-    an input is extended to the next multiple by repeating its last row and column, and the output is cut back.
+class ResNetUNet(AnySizeUNet):
+    """`AnySizeUNet` on a `ResNetBEncoder`.
 
     Args:
         in_channels: channels of the input.
@@ -84,29 +78,4 @@ class ResNetUNet(FlexibleUNet):
         dropout: float = 0.0,
         encoder_weights: str | Path | None = None,
     ) -> None:
-        super().__init__(
-            in_channels=in_channels,
-            out_channels=out_channels,
-            backbone=backbone,
-            decoder_channels=tuple(decoder_channels),
-            spatial_dims=spatial_dims,
-            dropout=dropout,
-            is_pad=False,
-        )
-        if encoder_weights is not None:
-            load_encoder_weights(self.encoder, encoder_weights)
-
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Give the logits.
-
-        Args:
-            inputs: ``(B, in_channels, W, H)``.
-
-        Returns:
-            ``(B, out_channels, W, H)``.
-        """
-        width, height = inputs.shape[2], inputs.shape[3]
-        extended = nn.functional.pad(inputs, [0, -height % 32, 0, -width % 32], mode="replicate")
-        features = self.encoder(extended)
-        logits: torch.Tensor = self.segmentation_head(self.decoder(features, self.skip_connect))
-        return logits[:, :, :width, :height]
+        super().__init__(in_channels, out_channels, backbone, decoder_channels, spatial_dims, dropout, encoder_weights)

@@ -1,0 +1,8 @@
+"""Ways to apply a network, as MONAI inferers."""
+
+from __future__ import annotations
+
+from common.inferers.autocast import AutocastInferer
+from common.inferers.coarse_to_fine import CoarseToFineInferer
+
+__all__ = ["AutocastInferer", "CoarseToFineInferer"]

@@ -1,0 +1,131 @@
+"""Two looks at a photo: find the object on the whole of it, then see it at full detail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from monai.inferers import Inferer
+
+from common.transforms import crop_square, resize_square
+
+_FAR_OUTSIDE = -20.0
+"""Logit outside the square of the last pass: the object is not there."""
+_WEAK = 0.05
+
+
+class CoarseToFineInferer(Inferer):
+    """Apply a network of one input size first to the whole photo, then to a square around the object that it found.
+
+    The first pass sees the whole photo, scaled to the network's size. The square of the next pass is centred on the
+    largest connected part of the first channel and is ``margin`` times as wide as that part; it is looked at again when
+    it turns out to be off. On a crop the first pass finds the object filling the frame, and the square is about the
+    frame. Where nothing is above one half, the strongest response, if there is any, gets a second look. The logits of
+    the last square are put back at their place.
+
+    Args:
+        size: side of the network's input in pixels.
+        margin: side of the square, in diameters of the object.
+        passes: largest number of passes after the first one.
+        flips: whether to average the logits of each pass over the mirrored views (none, horizontal, vertical, both).
+        fill: value of the input beyond the edges of the photo; give that of black, as the network was trained with it.
+    """
+
+    def __init__(
+        self, size: int = 256, margin: float = 2.5, passes: int = 2, flips: bool = True, fill: float = 0.0
+    ) -> None:
+        self.size = size
+        self.margin = margin
+        self.passes = passes
+        self.flips = flips
+        self.fill = fill
+
+    def __call__(
+        self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
+    ) -> torch.Tensor:
+        """Give the logits of the network.
+
+        Args:
+            inputs: ``(B, C, W, H)``.
+            network: takes ``(B, C, size, size)``.
+            *args: passed on to the network.
+            **kwargs: passed on to the network.
+
+        Returns:
+            ``(B, channels, W, H)``.
+        """
+        batch = torch.as_tensor(inputs).as_subclass(torch.Tensor)
+        return torch.stack([self._one(image, network, *args, **kwargs) for image in batch])
+
+    def _one(
+        self, image: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
+    ) -> torch.Tensor:
+        width, height = image.shape[1:]
+        side = max(width, height)
+        square = ((width - side) // 2, (height - side) // 2, side)
+        logits = self._look(image, square, network, *args, **kwargs)
+        for _ in range(self.passes):
+            found = self._object(logits, square)
+            if found is None:
+                break
+            left, top, wide = found
+            overlap = abs(left - square[0]) + abs(top - square[1]) + abs(wide - square[2])
+            if overlap < 0.08 * wide:
+                break
+            finer = self._look(image, found, network, *args, **kwargs)
+            if not bool((finer[0] > 0).any()):
+                break
+            logits, square = finer, found
+        return self._put_back(logits, square, width, height)
+
+    def _look(
+        self,
+        image: torch.Tensor,
+        square: tuple[int, int, int],
+        network: Callable[..., torch.Tensor],
+        *args: Any,
+        **kwargs: Any,
+    ) -> torch.Tensor:
+        """Logits ``(channels, size, size)`` of one square."""
+        view = resize_square(crop_square(image, *square, self.fill)[None], self.size)
+        if not self.flips:
+            return network(view, *args, **kwargs)[0].float()
+        mirrored: tuple[tuple[int, ...], ...] = ((), (2,), (3,), (2, 3))
+        views = torch.cat([torch.flip(view, axes) for axes in mirrored])
+        logits = network(views, *args, **kwargs).float()
+        return torch.stack(
+            [torch.flip(one, [axis - 1 for axis in axes]) for one, axes in zip(logits, mirrored, strict=True)]
+        ).mean(0)
+
+    def _object(self, logits: torch.Tensor, square: tuple[int, int, int]) -> tuple[int, int, int] | None:
+        """The square around the object, in pixels of the photo; None where there is no sign of it."""
+        probability = torch.sigmoid(logits[0]).detach().cpu().numpy()
+        peak = float(probability.max())
+        if peak < _WEAK:
+            return None
+        above = (probability >= min(0.5, peak / 2)).astype(np.uint8)
+        _, labels, stats, _ = cv2.connectedComponentsWithStats(above, connectivity=8)
+        # By the sum of the probabilities: a small sure object beats a large vague one.
+        weights = np.bincount(labels.ravel(), weights=probability.ravel())
+        weights[0] = 0.0
+        # The array is (W, H): OpenCV's "left" is the first index of the second axis, a row of the photo.
+        top, left, high, wide, _ = (int(value) for value in stats[int(np.argmax(weights))])
+        scale = square[2] / self.size
+        side = max(8, round(self.margin * max(wide, high) * scale))
+        x = square[0] + (left + wide / 2) * scale
+        y = square[1] + (top + high / 2) * scale
+        return round(x - side / 2), round(y - side / 2), side
+
+    @staticmethod
+    def _put_back(logits: torch.Tensor, square: tuple[int, int, int], width: int, height: int) -> torch.Tensor:
+        """Logits ``(channels, W, H)`` of the photo."""
+        left, top, side = square
+        whole = logits.new_full((logits.shape[0], width, height), _FAR_OUTSIDE)
+        scaled = resize_square(logits[None], side)[0]
+        x0, x1 = max(left, 0), min(left + side, width)
+        y0, y1 = max(top, 0), min(top + side, height)
+        whole[:, x0:x1, y0:y1] = scaled[:, x0 - left : x1 - left, y0 - top : y1 - top]
+        return whole
