@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from common.inferers.autocast import AutocastInferer
 from common.inferers.coarse_to_fine import CoarseToFineInferer
+from common.inferers.mirrored import MirroredInferer
 
-__all__ = ["AutocastInferer", "CoarseToFineInferer"]
+__all__ = ["AutocastInferer", "CoarseToFineInferer", "MirroredInferer"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import cv2
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from monai.inferers import Inferer
 
+from common.inferers.mirrored import MirroredInferer
 from common.transforms import crop_square, resize_square
 
 _FAR_OUTSIDE = -20.0
@@ -24,24 +25,32 @@ class CoarseToFineInferer(Inferer):
     largest connected part of the first channel and is ``margin`` times as wide as that part; it is looked at again when
     it turns out to be off. On a crop the first pass finds the object filling the frame, and the square is about the
     frame. Where nothing is above one half, the strongest response, if there is any, gets a second look. The logits of
-    the last square are put back at their place.
+    the last square are put back at their place, averaged with those of squares of other sizes (``scales``) there.
 
     Args:
         size: side of the network's input in pixels.
         margin: side of the square, in diameters of the object.
         passes: largest number of passes after the first one.
-        flips: whether to average the logits of each pass over the mirrored views (none, horizontal, vertical, both).
+        mirrored_views: number of mirrored views over which each pass is averaged, as in `MirroredInferer`.
         fill: value of the input beyond the edges of the photo; give that of black, as the network was trained with it.
+        scales: sides of the squares that are averaged in the end, relative to that of the last pass.
     """
 
     def __init__(
-        self, size: int = 256, margin: float = 2.5, passes: int = 2, flips: bool = True, fill: float = 0.0
+        self,
+        size: int = 256,
+        margin: float = 2.5,
+        passes: int = 2,
+        mirrored_views: int = 4,
+        fill: float = 0.0,
+        scales: Sequence[float] = (1.0,),
     ) -> None:
         self.size = size
         self.margin = margin
         self.passes = passes
-        self.flips = flips
+        self.mirrored = MirroredInferer(views=mirrored_views)
         self.fill = fill
+        self.scales = tuple(scales)
 
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
@@ -79,7 +88,15 @@ class CoarseToFineInferer(Inferer):
             if not bool((finer[0] > 0).any()):
                 break
             logits, square = finer, found
-        return self._put_back(logits, square, width, height)
+        if square[2] == side:
+            return self._put_back(logits, square, width, height)
+        views = []
+        for scale in self.scales:
+            wide = round(scale * square[2])
+            about = (square[0] + (square[2] - wide) // 2, square[1] + (square[2] - wide) // 2, wide)
+            seen = logits if scale == 1 else self._look(image, about, network, *args, **kwargs)
+            views.append(self._put_back(seen, about, width, height))
+        return torch.stack(views).mean(0)
 
     def _look(
         self,
@@ -91,14 +108,7 @@ class CoarseToFineInferer(Inferer):
     ) -> torch.Tensor:
         """Logits ``(channels, size, size)`` of one square."""
         view = resize_square(crop_square(image, *square, self.fill)[None], self.size)
-        if not self.flips:
-            return network(view, *args, **kwargs)[0].float()
-        mirrored: tuple[tuple[int, ...], ...] = ((), (2,), (3,), (2, 3))
-        views = torch.cat([torch.flip(view, axes) for axes in mirrored])
-        logits = network(views, *args, **kwargs).float()
-        return torch.stack(
-            [torch.flip(one, [axis - 1 for axis in axes]) for one, axes in zip(logits, mirrored, strict=True)]
-        ).mean(0)
+        return self.mirrored(view, network, *args, **kwargs)[0].float()
 
     def _object(self, logits: torch.Tensor, square: tuple[int, int, int]) -> tuple[int, int, int] | None:
         """The square around the object, in pixels of the photo; None where there is no sign of it."""

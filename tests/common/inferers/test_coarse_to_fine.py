@@ -45,12 +45,12 @@ def iou(one: torch.Tensor, other: torch.Tensor) -> float:
         (640, 480, 10, 470, 40),  # in a corner, cut off
     ],
 )
-@pytest.mark.parametrize("flips", [True, False])
+@pytest.mark.parametrize("views", [1, 4])
 def test_it_finds_the_object_at_its_place(
-    width: int, height: int, x: float, y: float, radius: float, flips: bool
+    width: int, height: int, x: float, y: float, radius: float, views: int
 ) -> None:
     image = scene(width, height, x, y, radius)
-    logits = CoarseToFineInferer(size=128, flips=flips)(image[None], Bright())[0]
+    logits = CoarseToFineInferer(size=128, mirrored_views=views)(image[None], Bright())[0]
 
     assert logits.shape == (2, width, height)
     for channel in range(2):
@@ -68,7 +68,7 @@ def test_the_second_pass_sees_more_than_the_first() -> None:
 
 def test_the_square_is_about_the_asked_number_of_diameters() -> None:
     network = Bright()
-    CoarseToFineInferer(size=100, margin=2.5, flips=False)(scene(900, 900, 450, 400, 60)[None], network)
+    CoarseToFineInferer(size=100, margin=2.5, mirrored_views=1)(scene(900, 900, 450, 400, 60)[None], network)
 
     last = network.views[-1][0, 0] > 0.5
     share: NDArray[np.float64] = last.sum(0).numpy().max() / 100
@@ -98,6 +98,16 @@ def test_nothing_there_is_nothing_found() -> None:
     assert logits.shape == (1, 2, 300, 200)
     assert (logits < 0).all()
     assert len(network.views) == 1
+
+
+def test_what_lies_beyond_the_photo_has_the_value_of_black() -> None:
+    network = Bright()
+    CoarseToFineInferer(size=60, passes=0, mirrored_views=1, fill=-1.0)(torch.zeros(1, 2, 120, 40), network)
+
+    (view,) = network.views
+    assert (view[0, 0, :, 22:38] == 0).all()
+    assert (view[0, 0, :, :18] == -1).all()
+    assert (view[0, 0, :, 42:] == -1).all()
 
 
 def test_images_of_a_batch_do_not_mix() -> None:
