@@ -73,3 +73,74 @@ def overlay(
         tinted = cv2.addWeighted(picture, 1 - opacity, tint, opacity, 0)
         cv2.copyTo(tinted, (covered >= 96).astype(np.uint8), picture)
     return picture
+
+
+def outline(
+    photo: NDArray[np.uint8],
+    masks: Mapping[str, NDArray[Any]],
+    colours: Mapping[str, tuple[int, int, int]] | None = None,
+    max_side: int = 1600,
+) -> NDArray[np.uint8]:
+    """Draw the outlines of masks over a photo in colour.
+
+    Args:
+        photo: RGB ``(H, W, 3)``, uint8.
+        masks: name to mask ``(H, W)``; drawn in this order.
+        colours: name to RGB; by default those of `COLOURS`.
+        max_side: the picture is reduced so that its longer side has at most this many pixels.
+
+    Returns:
+        RGB picture, uint8.
+    """
+    scale = min(1.0, max_side / max(photo.shape[:2]))
+    size = (max(1, round(photo.shape[1] * scale)), max(1, round(photo.shape[0] * scale)))
+    picture = np.array(cv2.resize(photo, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    thickness = max(2, round(max(size) / 500))
+    for name, mask in masks.items():
+        values = (np.asarray(mask) > 0).astype(np.uint8)
+        contours, _ = cv2.findContours(values, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        scaled = [np.rint((contour + 0.5) * scale - 0.5).astype(np.int32) for contour in contours]
+        cv2.drawContours(picture, scaled, -1, (colours or COLOURS)[name], thickness, cv2.LINE_AA)
+    return picture
+
+
+def panels(
+    photo: NDArray[np.uint8], masks: Mapping[str, NDArray[Any]], margin: float = 2.5, side: int = 512
+) -> NDArray[np.uint8]:
+    """Put photo, each mask and the outlines side by side; masks and outlines show a square around the first mask.
+
+    Args:
+        photo: RGB ``(H, W, 3)``, uint8. A frame on it shows where the square is.
+        masks: name to mask ``(H, W)``.
+        margin: side of the square, in sizes of the first mask; the whole photo is shown where that mask is empty.
+        side: height and width of each panel in pixels.
+
+    Returns:
+        RGB picture ``(side, side * (2 + number of masks), 3)``, uint8.
+    """
+    height, width = photo.shape[:2]
+    first = np.ascontiguousarray(next(iter(masks.values())) > 0).view(np.uint8)
+    left, top, wide, high = cv2.boundingRect(first)
+    reach = max(height, width) if not wide else min(max(height, width), max(16, round(margin * max(wide, high))))
+    x, y = (left + wide / 2, top + high / 2) if wide else (width / 2, height / 2)
+    # A translation and a scale, so that the square may reach beyond the photo.
+    scale = side / reach
+    to_square = np.array([[scale, 0, side / 2 - x * scale], [0, scale, side / 2 - y * scale]])
+    whole = side / max(height, width)
+    to_whole = np.array([[whole, 0, (side - width * whole) / 2], [0, whole, (side - height * whole) / 2]])
+    reduced, fitted = photo, to_whole
+    if whole <= 0.5:
+        reduced = np.asarray(cv2.resize(photo, None, fx=2 * whole, fy=2 * whole, interpolation=cv2.INTER_AREA))
+        fitted = to_whole * np.array([[0.5 / whole, 0.5 / whole, 1.0]])
+    overview = np.array(cv2.warpAffine(reduced, fitted, (side, side), flags=cv2.INTER_LINEAR), dtype=np.uint8)
+    corners = [(to_whole @ (x + dx * reach / 2, y + dy * reach / 2, 1)) for dx, dy in ((-1, -1), (1, 1))]
+    if reach < 0.9 * max(height, width):
+        start, stop = (tuple(int(value) for value in np.rint(corner)) for corner in corners)
+        cv2.rectangle(overview, start, stop, (255, 255, 255), max(1, side // 256))
+    detail = np.asarray(cv2.warpAffine(photo, to_square, (side, side), flags=cv2.INTER_LINEAR), dtype=np.uint8)
+    cut = {
+        name: cv2.warpAffine((mask > 0).astype(np.uint8), to_square, (side, side), flags=cv2.INTER_NEAREST)
+        for name, mask in masks.items()
+    }
+    shown = [np.repeat((mask * 255)[..., None], 3, axis=2) for mask in cut.values()]
+    return np.concatenate([overview, *shown, outline(detail, cut)], axis=1)

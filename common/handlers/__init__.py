@@ -1,12 +1,14 @@
 """Ignite handlers: checkpoints, result tables, figures, reports."""
 
 from common.handlers.checkpoint import BestWeights, EarlyStop, ResumableTraining
+from common.handlers.disc_cup import DiscCupReport
 from common.handlers.evaluation import SegmentationReport
 from common.handlers.figures import FigurePanels, LearningCurves, NormalizedPhoto
 from common.handlers.results import ResultWriter
 
 __all__ = [
     "BestWeights",
+    "DiscCupReport",
     "EarlyStop",
     "FigurePanels",
     "LearningCurves",

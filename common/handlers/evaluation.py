@@ -23,8 +23,8 @@ _CURVE_SAMPLE = 20_000
 class SegmentationReport:
     """Scores every photo inside its field of view at its own size, and writes ``evaluation_report.json`` and ``.png``.
 
-    The report has, for each structure, the metrics of every photo, their means with 95% bootstrap intervals over
-    patients, and the same per data set when the list names more than one.
+    The report has, for each structure that was annotated on some photo, the metrics of every photo, their means with
+    95% bootstrap intervals over patients, and the same for each data set that the list names.
 
     Args:
         output_dir: folder of the report.
@@ -32,8 +32,10 @@ class SegmentationReport:
         threshold: probability from which a pixel counts as found.
         settings: what else the report should say (data list, weights, split).
         probability_key: probabilities ``(C, W, H)``.
-        label_key: truth ``(C, W, H)``.
-        region_keys: masks ``(1, W, H)`` of the field of view; the first that is there is used.
+        label_key: truth ``(C, W, H)``; a channel that was not annotated is negative.
+        region_keys: masks ``(1, W, H)`` of the field of view; the first that is there is used, the whole photo if none.
+        pred_key: final masks ``(C, W, H)``, where they are more than the probabilities above the threshold.
+        metrics: names of the metrics to report; all of `common.metrics.segmentation_scores` when None.
         seed: of the bootstrap.
     """
 
@@ -46,6 +48,8 @@ class SegmentationReport:
         probability_key: str = "probability",
         label_key: str = "label",
         region_keys: Sequence[str] = ("region", "fov"),
+        pred_key: str | None = None,
+        metrics: Sequence[str] | None = None,
         seed: int = 0,
     ) -> None:
         self.folder = Path(output_dir)
@@ -55,6 +59,8 @@ class SegmentationReport:
         self.probability_key = probability_key
         self.label_key = label_key
         self.region_keys = tuple(region_keys)
+        self.pred_key = pred_key
+        self.metrics = None if metrics is None else tuple(metrics)
         self.seed = seed
         self.logger = logging.getLogger(type(self).__name__)
         self.rows: list[dict[str, Any]] = []
@@ -77,11 +83,17 @@ class SegmentationReport:
         state: Any = engine.state
         for item, output in zip(state.batch, state.output, strict=True):
             data = {**item, **output}
-            region = next(to_picture(data[key]) > 0 for key in self.region_keys if key in data)
+            region = next((to_picture(data[key]) > 0 for key in self.region_keys if key in data), None)
             for channel, structure in enumerate(self.structures):
                 probability = to_picture(data[self.probability_key][[channel]])
-                truth = to_picture(data[self.label_key][[channel]]) > 0.5
-                scores = segmentation_scores(probability, truth, region, self.threshold)
+                label = to_picture(data[self.label_key][[channel]])
+                if label.min() < 0:  # this structure was not annotated on this photo
+                    continue
+                truth = label > 0.5
+                predicted = None if self.pred_key is None else to_picture(data[self.pred_key][[channel]]) > 0
+                scores = segmentation_scores(probability, truth, region, self.threshold, predicted)
+                if self.metrics is not None:
+                    scores = {name: scores[name] for name in self.metrics}
                 self.rows.append(
                     {
                         "image": data["name"],
@@ -91,7 +103,7 @@ class SegmentationReport:
                         **scores,
                     }
                 )
-                inside = np.flatnonzero(region)
+                inside = np.arange(truth.size) if region is None else np.flatnonzero(region)
                 drawn = generator.choice(inside, min(_CURVE_SAMPLE, len(inside)), replace=False)
                 self.samples[structure].append(
                     np.stack([probability.ravel()[drawn], truth.ravel()[drawn].astype(np.float32)])
@@ -103,10 +115,14 @@ class SegmentationReport:
         summary: dict[str, Any] = summarise(scores, groups=[row["patient"] for row in rows], seed=self.seed)
         return summary
 
+    def _annotated(self) -> list[str]:
+        """The structures that were annotated on some photo."""
+        return [structure for structure in self.structures if self.samples[structure]]
+
     def report(self) -> dict[str, Any]:
         """Put together what `write` writes."""
         structures: dict[str, Any] = {}
-        for structure in self.structures:
+        for structure in self._annotated():
             rows = [row for row in self.rows if row["structure"] == structure]
             datasets = sorted({row["dataset"] for row in rows} - {""})
             structures[structure] = {
@@ -135,9 +151,10 @@ class SegmentationReport:
             )
 
     def _figure(self) -> Figure:
-        figure = Figure(figsize=(13, 4.2 * len(self.structures)), layout="constrained")
-        axes = figure.subplots(len(self.structures), 3, squeeze=False)
-        for (roc, precision_recall, dice), structure in zip(axes, self.structures, strict=True):
+        structures = self._annotated()
+        figure = Figure(figsize=(13, 4.2 * len(structures)), layout="constrained")
+        axes = figure.subplots(len(structures), 3, squeeze=False)
+        for (roc, precision_recall, dice), structure in zip(axes, structures, strict=True):
             probability, truth = np.concatenate(self.samples[structure], axis=1)
             both = 0 < truth.sum() < len(truth)
             if both:

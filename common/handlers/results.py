@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from ignite.engine import Engine, Events
+from numpy.typing import NDArray
 
 from common.data import failure_of
-from common.pictures import encode_mask, encode_picture, encode_probability, overlay
+from common.errors import SettingError
+from common.pictures import encode_mask, encode_picture, encode_probability, outline, overlay, panels
 from common.readers import to_picture
 from common.results import ResultFolder, check_flag
+
+_STYLES: dict[str, Callable[..., NDArray[np.uint8]]] = {"fill": overlay, "outline": outline}
 
 
 class ResultWriter:
     """Writes one row and the files of every photo as soon as it is done.
 
     Per photo: ``<name>_<structure>.png`` for every structure (uint8, 0/255, the photo's own size),
-    ``<name>_overlay.jpg``, and with ``save_probability`` ``<name>_probability_<structure>.png`` (16 bits, 65535 is 1).
+    ``<name>_overlay.jpg``, with ``save_probability`` ``<name>_probability_<structure>.png`` (16 bits, 65535 is 1), and
+    with ``figure`` ``<name>_figure.jpg`` (photo, a panel for each mask, outlines).
 
     Args:
         results: the folder of the results.
@@ -28,9 +34,11 @@ class ResultWriter:
         probability_key: probabilities ``(C, W, H)``.
         photo_key: the photo ``(3, W, H)`` uint8, at its own size.
         biomarker_key: column name to value, where the postprocessing has computed some.
+        style: how the overlay shows a mask: ``fill`` or ``outline``.
+        figure: whether to write the figure of several panels too (`common.pictures.panels`).
 
     Raises:
-        SettingError: ``save_probability`` is neither True nor False.
+        SettingError: ``save_probability`` or ``figure`` is neither True nor False, or ``style`` is another.
     """
 
     def __init__(
@@ -42,6 +50,8 @@ class ResultWriter:
         probability_key: str = "probability",
         photo_key: str = "photo",
         biomarker_key: str = "biomarkers",
+        style: str = "fill",
+        figure: bool = False,
     ) -> None:
         self.results = results
         self.structures = tuple(structures)
@@ -50,6 +60,10 @@ class ResultWriter:
         self.probability_key = probability_key
         self.photo_key = photo_key
         self.biomarker_key = biomarker_key
+        if style not in _STYLES:
+            raise SettingError(f"style is {style!r}; give one of {sorted(_STYLES)}.")
+        self.style = style
+        self.figure = check_flag("figure", figure)
 
     def attach(self, engine: Engine) -> None:
         """Register with the evaluator."""
@@ -82,7 +96,11 @@ class ResultWriter:
                 probability = to_picture(data[self.probability_key][[i]])
                 self.results.write(row[f"probability_{structure}"], encode_probability(probability))
         row["overlay"] = f"{name}_overlay.jpg"
-        self.results.write(row["overlay"], encode_picture(overlay(to_picture(data[self.photo_key]), masks)))
+        photo = to_picture(data[self.photo_key])
+        self.results.write(row["overlay"], encode_picture(_STYLES[self.style](photo, masks)))
+        if self.figure:
+            row["figure"] = f"{name}_figure.jpg"
+            self.results.write(row["figure"], encode_picture(panels(photo, masks)))
         row.update(data.get(self.biomarker_key, {}))
         row["note"] = data.get("note", "")
         self.results.add_row(row)

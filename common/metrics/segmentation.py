@@ -16,6 +16,7 @@ def segmentation_scores(
     truth: NDArray[np.bool_],
     region: NDArray[np.bool_] | None = None,
     threshold: float = 0.5,
+    predicted: NDArray[np.bool_] | None = None,
 ) -> dict[str, float]:
     """Score one image's probability map against the truth, inside a region.
 
@@ -27,8 +28,7 @@ def segmentation_scores(
       thresholds of ``(R_n - R_(n-1)) P_n``. Both over every distinct probability, as scikit-learn's `roc_auc_score` and
       `average_precision_score` have them, several times sooner.
     - ``cldice``: the harmonic mean of the share of the prediction's skeleton that lies in the truth and the share of
-    the
-      truth's skeleton that lies in the prediction; skeletons of `skimage.morphology.skeletonize`.
+      the truth's skeleton that lies in the prediction; skeletons of `skimage.morphology.skeletonize`.
 
     What is 0 / 0 is NaN: dice, iou and cldice when prediction and truth are both empty, precision when the prediction
     is, recall and aupr when the truth is, specificity when the truth fills the region, auc when the truth is empty or
@@ -39,6 +39,8 @@ def segmentation_scores(
         truth: ``(H, W)`` of bool.
         region: ``(H, W)`` of bool, what counts, such as the field of view; everything when None.
         threshold: from which probability on a pixel is predicted to be in the object.
+        predicted: ``(H, W)`` of bool, the prediction itself where it is more than the probabilities above the
+            threshold, such as their largest connected part.
 
     Returns:
         ``dice``, ``iou``, ``precision``, ``recall``, ``specificity``, ``accuracy``, ``auc``, ``aupr``, ``cldice``.
@@ -56,7 +58,8 @@ def segmentation_scores(
             f"probability must be an array (H, W) of floating point, not {probability.shape} of {probability.dtype}."
         )
     region = np.ones(probability.shape, dtype=bool) if region is None else region
-    for name, mask in (("truth", truth), ("region", region)):
+    called = probability >= threshold if predicted is None else predicted
+    for name, mask in (("truth", truth), ("region", region), ("predicted", called)):
         if mask.dtype != np.bool_:
             raise ValueError(f"{name} must be an array of bool, not of {mask.dtype}.")
         if mask.shape != probability.shape:
@@ -70,9 +73,9 @@ def segmentation_scores(
     if not ((scores >= 0) & (scores <= 1)).all():
         raise ValueError("probability has values that are not between 0 and 1; give probabilities, not logits.")
 
-    predicted = scores >= threshold
-    tp = int(np.count_nonzero(predicted & labels))
-    fp = int(np.count_nonzero(predicted)) - tp
+    inside = called[region]
+    tp = int(np.count_nonzero(inside & labels))
+    fp = int(np.count_nonzero(inside)) - tp
     fn = int(np.count_nonzero(labels)) - tp
     tn = labels.size - tp - fp - fn
     auc, aupr = _areas_under_curves(scores, labels)
@@ -85,7 +88,7 @@ def segmentation_scores(
         "accuracy": _ratio(tp + tn, labels.size),
         "auc": auc,
         "aupr": aupr,
-        "cldice": _centerline_dice((probability >= threshold) & region, truth & region),
+        "cldice": _centerline_dice(called & region, truth & region),
     }
 
 

@@ -198,4 +198,4 @@ class MobileNetV2UNet(AnySizeUNet):
     ) -> None:
         super().__init__(in_channels, out_channels, backbone, decoder_channels, spatial_dims, 0.0, encoder_weights)
         encoder_channels = FLEXUNET_BACKBONE.register_dict[backbone]["feature_channel"]
-        self.decoder = SeparableDecoder(encoder_channels, decoder_channels, dropout)
+        self.decoder = SeparableDecoder(encoder_channels, decoder_channels, dropout)  # type: ignore[assignment]

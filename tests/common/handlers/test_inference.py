@@ -84,6 +84,27 @@ def test_masks_are_written_untransposed(tmp_path: Path) -> None:
     assert picture(tmp_path / row["overlay"]).shape == (24, 40, 3)
 
 
+def test_outlines_and_a_figure(tmp_path: Path) -> None:
+    run(tmp_path / "filled", [item("a", photo())])
+    run(tmp_path / "outlined", [item("a", photo())], style="outline", figure=True)
+
+    (row,) = rows(tmp_path / "outlined" / "results.csv")
+    assert list(row) == ["image", "mask_vessel", "overlay", "figure", "density", "note"]
+    figure = picture(tmp_path / "outlined" / row["figure"])
+    assert figure.shape == (512, 3 * 512, 3)
+    filled, outlined = (picture(tmp_path / kind / "a_overlay.jpg") for kind in ("filled", "outlined"))
+    assert filled.shape == outlined.shape
+    assert (filled != outlined).any()
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"), [({"style": "dots"}, "style is 'dots'"), ({"figure": "yes"}, "figure is")]
+)
+def test_a_wrong_setting_of_the_pictures(tmp_path: Path, setting: dict[str, Any], words: str) -> None:
+    with pytest.raises(SettingError, match=words):
+        ResultWriter(ResultFolder(tmp_path), ["vessel"], **setting)
+
+
 def test_failures_do_not_stop_the_run(tmp_path: Path) -> None:
     def post(data: dict[str, Any]) -> dict[str, Any]:
         if data["name"] == "post":
