@@ -40,6 +40,7 @@ class DemoInput:
 # A new bundle needs one line here.
 DEMO_INPUTS: dict[str, DemoInput] = {
     "vessel_segmentation": DemoInput("image", {"mask_vessel": "mask"}),
+    "disc_cup_segmentation": DemoInput("image", {"mask_disc": "disc", "mask_cup": "cup"}),
 }
 
 

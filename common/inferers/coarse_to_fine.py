@@ -16,6 +16,13 @@ from common.transforms import crop_square, resize_square
 _FAR_OUTSIDE = -20.0
 """Logit outside the square of the last pass: the object is not there."""
 _WEAK = 0.05
+"""Below this probability there is no sign of the object."""
+_FAINT = 0.1
+"""From this probability on, a part that the first threshold missed is a candidate too."""
+_LEAST_WEIGHT = 0.1
+"""A candidate has at least this share of the likeliest one's sum of probabilities."""
+_SAME_SQUARE = 0.08
+"""Squares whose place and side differ by less than this share of the side show the same."""
 
 
 class CoarseToFineInferer(Inferer):
@@ -24,13 +31,15 @@ class CoarseToFineInferer(Inferer):
     The first pass sees the whole photo, scaled to the network's size. The square of the next pass is centred on the
     largest connected part of the first channel and is ``margin`` times as wide as that part; it is looked at again when
     it turns out to be off. On a crop the first pass finds the object filling the frame, and the square is about the
-    frame. Where nothing is above one half, the strongest response, if there is any, gets a second look. The logits of
-    the last square are put back at their place, averaged with those of squares of other sizes (``scales``) there.
+    frame. Where the first pass sees several objects, the one of which the second pass is surest is kept; where nothing
+    is above one half, the strongest response, if there is any, gets a second look. The logits of the last square are
+    put back at their place, averaged with those of squares of other sizes (``scales``) there.
 
     Args:
         size: side of the network's input in pixels.
         margin: side of the square, in diameters of the object.
         passes: largest number of passes after the first one.
+        candidates: largest number of objects of the first pass that get a second look.
         mirrored_views: number of mirrored views over which each pass is averaged, as in `MirroredInferer`.
         fill: value of the input beyond the edges of the photo; give that of black, as the network was trained with it.
         scales: sides of the squares that are averaged in the end, relative to that of the last pass.
@@ -41,6 +50,7 @@ class CoarseToFineInferer(Inferer):
         size: int = 256,
         margin: float = 2.5,
         passes: int = 2,
+        candidates: int = 3,
         mirrored_views: int = 4,
         fill: float = 0.0,
         scales: Sequence[float] = (1.0,),
@@ -48,6 +58,7 @@ class CoarseToFineInferer(Inferer):
         self.size = size
         self.margin = margin
         self.passes = passes
+        self.candidates = candidates
         self.mirrored = MirroredInferer(views=mirrored_views)
         self.fill = fill
         self.scales = tuple(scales)
@@ -76,18 +87,20 @@ class CoarseToFineInferer(Inferer):
         side = max(width, height)
         square = ((width - side) // 2, (height - side) // 2, side)
         logits = self._look(image, square, network, *args, **kwargs)
+        found = self._objects(logits, square)
         for _ in range(self.passes):
-            found = self._object(logits, square)
-            if found is None:
+            looks = []
+            for candidate in found:
+                if self._is_close(candidate, square):  # seen already: nothing new, but it may be the surest
+                    looks.append((self._sureness(logits), logits, square))
+                else:
+                    finer = self._look(image, candidate, network, *args, **kwargs)
+                    looks.append((self._sureness(finer), finer, candidate))
+            sureness, finer, candidate = max(looks, key=lambda look: look[0], default=(0.0, logits, square))
+            if sureness == 0 or candidate == square:
                 break
-            left, top, wide = found
-            overlap = abs(left - square[0]) + abs(top - square[1]) + abs(wide - square[2])
-            if overlap < 0.08 * wide:
-                break
-            finer = self._look(image, found, network, *args, **kwargs)
-            if not bool((finer[0] > 0).any()):
-                break
-            logits, square = finer, found
+            logits, square = finer, candidate
+            found = self._objects(logits, square)[:1]
         if square[2] == side:
             return self._put_back(logits, square, width, height)
         views = []
@@ -110,24 +123,48 @@ class CoarseToFineInferer(Inferer):
         view = resize_square(crop_square(image, *square, self.fill)[None], self.size)
         return self.mirrored(view, network, *args, **kwargs)[0].float()
 
-    def _object(self, logits: torch.Tensor, square: tuple[int, int, int]) -> tuple[int, int, int] | None:
-        """The square around the object, in pixels of the photo; None where there is no sign of it."""
+    def _objects(self, logits: torch.Tensor, square: tuple[int, int, int]) -> list[tuple[int, int, int]]:
+        """The squares around what may be the object, in pixels of the photo, likeliest first; none without a sign."""
         probability = torch.sigmoid(logits[0]).detach().cpu().numpy()
         peak = float(probability.max())
         if peak < _WEAK:
-            return None
-        above = (probability >= min(0.5, peak / 2)).astype(np.uint8)
-        _, labels, stats, _ = cv2.connectedComponentsWithStats(above, connectivity=8)
-        # By the sum of the probabilities: a small sure object beats a large vague one.
-        weights = np.bincount(labels.ravel(), weights=probability.ravel())
-        weights[0] = 0.0
-        # The array is (W, H): OpenCV's "left" is the first index of the second axis, a row of the photo.
-        top, left, high, wide, _ = (int(value) for value in stats[int(np.argmax(weights))])
+            return []
+        boxes: list[tuple[float, tuple[int, ...]]] = []
+        taken = np.zeros(probability.shape, dtype=bool)
+        for threshold in (min(0.5, peak / 2), _FAINT):
+            _, labels, stats, _ = cv2.connectedComponentsWithStats(
+                (probability >= threshold).astype(np.uint8), connectivity=8
+            )
+            # By the sum of the probabilities: a small sure object beats a large vague one.
+            weights = np.bincount(labels.ravel(), weights=probability.ravel())
+            known = set(np.unique(labels[taken]).tolist())
+            new = [number for number in range(1, len(weights)) if number not in known]
+            boxes += [(float(weights[number]), tuple(int(value) for value in stats[number][:4])) for number in new]
+            taken |= labels > 0
+        boxes.sort(reverse=True)
         scale = square[2] / self.size
-        side = max(8, round(self.margin * max(wide, high) * scale))
-        x = square[0] + (left + wide / 2) * scale
-        y = square[1] + (top + high / 2) * scale
-        return round(x - side / 2), round(y - side / 2), side
+        squares = []
+        for weight, (top, left, high, wide) in boxes[: self.candidates]:
+            if weight < _LEAST_WEIGHT * boxes[0][0]:
+                break
+            # The array is (W, H): what OpenCV calls left is a row of the photo, and its width a height.
+            side = max(8, round(self.margin * max(wide, high) * scale))
+            x = square[0] + (left + wide / 2) * scale
+            y = square[1] + (top + high / 2) * scale
+            squares.append((round(x - side / 2), round(y - side / 2), side))
+        return squares
+
+    @staticmethod
+    def _is_close(one: tuple[int, int, int], other: tuple[int, int, int]) -> bool:
+        """Whether a square is so near another that looking at it again would show nothing new."""
+        return sum(abs(a - b) for a, b in zip(one, other, strict=True)) < _SAME_SQUARE * one[2]
+
+    @staticmethod
+    def _sureness(logits: torch.Tensor) -> float:
+        """How sure the network is of the object in a square: mean probability of what is above one half, else 0."""
+        probability = torch.sigmoid(logits[0])
+        inside = probability > 0.5
+        return float(probability[inside].mean()) if bool(inside.any()) else 0.0
 
     @staticmethod
     def _put_back(logits: torch.Tensor, square: tuple[int, int, int], width: int, height: int) -> torch.Tensor:

@@ -153,6 +153,7 @@ class RandDiscViewsd(Randomizable, MapTransform):
         size: side of a view in pixels.
         num_samples: views per photo.
         whole: share of the views that show the whole photo.
+        elsewhere: share of the views that lie anywhere on the photo, with the disc in them or not.
         min_side: smallest side of a view around the disc, in disc diameters.
         max_side: largest side, in disc diameters.
         shift: largest shift of the view's centre from the disc's, in disc diameters along each axis.
@@ -164,7 +165,8 @@ class RandDiscViewsd(Randomizable, MapTransform):
         label_key: str = "label",
         size: int = 256,
         num_samples: int = 1,
-        whole: float = 0.35,
+        whole: float = 0.45,
+        elsewhere: float = 0.1,
         min_side: float = 1.6,
         max_side: float = 4.0,
         shift: float = 0.4,
@@ -174,6 +176,7 @@ class RandDiscViewsd(Randomizable, MapTransform):
         self.size = size
         self.num_samples = num_samples
         self.whole = whole
+        self.elsewhere = elsewhere
         self.min_side, self.max_side = min_side, max_side
         self.shift = shift
         self._square = (0, 0, size)
@@ -182,7 +185,8 @@ class RandDiscViewsd(Randomizable, MapTransform):
         """Draw one square (first column, first row, side) of a photo with this label."""
         width, height = data.shape[1:]
         inside = torch.nonzero(torch.as_tensor(data[0]) > 127)
-        if self.R.random() < self.whole or not len(inside):
+        kind = self.R.random()
+        if kind < self.whole or not len(inside):
             side = max(width, height) * self.R.uniform(0.9, 1.1)
             shift = self.R.uniform(-0.1, 0.1, 2) * side
             x, y = width / 2 + shift[0], height / 2 + shift[1]
@@ -190,8 +194,11 @@ class RandDiscViewsd(Randomizable, MapTransform):
             first, last = inside.min(0).values.tolist(), inside.max(0).values.tolist()
             diameter = max(last[0] - first[0], last[1] - first[1]) + 1
             side = diameter * np.exp(self.R.uniform(np.log(self.min_side), np.log(self.max_side)))
-            shift = self.R.uniform(-self.shift, self.shift, 2) * diameter
-            x, y = (first[0] + last[0]) / 2 + shift[0], (first[1] + last[1]) / 2 + shift[1]
+            if kind < self.whole + self.elsewhere:
+                x, y = self.R.uniform(0, width), self.R.uniform(0, height)
+            else:
+                shift = self.R.uniform(-self.shift, self.shift, 2) * diameter
+                x, y = (first[0] + last[0]) / 2 + shift[0], (first[1] + last[1]) / 2 + shift[1]
         pixels = max(2, round(side))
         self._square = (round(x - pixels / 2), round(y - pixels / 2), pixels)
 

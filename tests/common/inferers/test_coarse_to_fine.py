@@ -76,9 +76,17 @@ def test_the_square_is_about_the_asked_number_of_diameters() -> None:
     assert len(network.views) <= 3
 
 
-def test_of_two_objects_the_larger_one_is_seen() -> None:
+def test_of_two_objects_the_surer_one_is_kept() -> None:
+    large, small = scene(600, 400, 450, 250, 40), scene(600, 400, 100, 100, 25)
+    for strong, weak in ((large, small), (small, large)):
+        logits = CoarseToFineInferer(size=128)(torch.maximum(strong, 0.7 * weak)[None], Bright(8.0))[0]
+
+        assert iou(logits[0] > 0, strong[0] > 0.5) > 0.95
+
+
+def test_of_two_objects_one_candidate_is_the_larger_one() -> None:
     image = torch.maximum(scene(600, 400, 100, 100, 20), scene(600, 400, 450, 250, 40))
-    logits = CoarseToFineInferer(size=128)(image[None], Bright())[0]
+    logits = CoarseToFineInferer(size=128, candidates=1)(image[None], Bright())[0]
 
     assert iou(logits[0] > 0, scene(600, 400, 450, 250, 40)[0] > 0.5) > 0.95
 
@@ -93,7 +101,7 @@ def test_a_weak_sign_gets_a_second_look() -> None:
 
 def test_nothing_there_is_nothing_found() -> None:
     network = Bright()
-    logits = CoarseToFineInferer(size=64)(torch.zeros(1, 2, 300, 200), network)
+    logits = CoarseToFineInferer(size=64, mirrored_views=1)(torch.zeros(1, 2, 300, 200), network)
 
     assert logits.shape == (1, 2, 300, 200)
     assert (logits < 0).all()
@@ -117,3 +125,13 @@ def test_images_of_a_batch_do_not_mix() -> None:
     for number in range(2):
         alone = CoarseToFineInferer(size=96)(images[number : number + 1], Bright())[0]
         torch.testing.assert_close(together[number], alone)
+
+
+def test_squares_of_several_sizes_are_averaged_at_their_place() -> None:
+    image, network = scene(500, 400, 180, 220, 35), Bright()
+    logits = CoarseToFineInferer(size=128, mirrored_views=1, scales=(0.85, 1.0, 1.2))(image[None], network)[0]
+    alone = CoarseToFineInferer(size=128, mirrored_views=1)(image[None], Bright())[0]
+
+    assert len(network.views) == 4  # the whole, the square, and two more sizes of it
+    assert iou(logits[0] > 0, image[0] > 0.5) > 0.95
+    assert not torch.equal(logits, alone)

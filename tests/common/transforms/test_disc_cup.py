@@ -138,7 +138,7 @@ def test_a_square_may_reach_beyond_the_image() -> None:
 def test_views_keep_image_and_label_together_and_hold_the_disc() -> None:
     disc = torch.as_tensor(np.ascontiguousarray(disk(300, 400, 120, 200, 30).T)) * 255
     image = disc[None].repeat(3, 1, 1)
-    views = RandDiscViewsd(["image", "label"], size=64, num_samples=40, whole=0.5)
+    views = RandDiscViewsd(["image", "label"], size=64, num_samples=40, whole=0.5, elsewhere=0.0)
     views.set_random_state(0)
     made = views({"image": MetaTensor(image), "label": MetaTensor(torch.stack([disc, disc])), "name": "a"})
 
@@ -154,6 +154,16 @@ def test_views_keep_image_and_label_together_and_hold_the_disc() -> None:
     whole = np.pi * 30**2 / 400**2
     assert 0.3 < np.mean([share < 2 * whole for share in shares]) < 0.7
     assert max(shares) > 10 * whole
+
+
+def test_some_views_lie_elsewhere() -> None:
+    disc = torch.as_tensor(np.ascontiguousarray(disk(300, 400, 120, 200, 20).T)) * 255
+    views = RandDiscViewsd(["image", "label"], size=32, num_samples=60, whole=0.0, elsewhere=0.5)
+    views.set_random_state(0)
+    made = views({"image": disc[None].repeat(3, 1, 1), "label": torch.stack([disc, disc])})
+
+    without = [not (view["label"] > 127).any() for view in made]
+    assert 0.25 < np.mean(without) < 0.6
 
 
 def test_views_of_a_photo_without_a_disc_show_the_whole_of_it() -> None:
