@@ -32,6 +32,7 @@ BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
 TIMEOUT = 900
 # Small networks are faster on one thread, and the tests leave the other cores to whoever needs them.
 THREADS = "1"
+IMAGENET = ((0.485, 0.229), (0.456, 0.224), (0.406, 0.225))
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,16 @@ class Bundle:
         tiny: another network, from MONAI, for `network_def`.
         biomarkers: some of the columns that inference has to write.
         floor: mean Dice that the shipped weights have to reach on phantoms.
+        masks: key of a data list that names a mask, and the folder of these masks among the phantoms.
+        entries: what else an item of a data list says.
+        training: further ids of ``train.json`` that make a run small.
+        mean_and_std: of each channel, with which the input is normalised.
+        pictures: columns of the pictures that inference writes beside the masks.
+        outlined: whether the overlay shows the outlines of the masks; else it fills them.
+        cleaned: whether the masks are more than the pixels whose probability reaches the threshold.
+        words: columns of words.
+        metrics: metrics of the evaluation report, beside those that every report has.
+        report: parts of the evaluation report, beside ``settings`` and ``structures``.
     """
 
     name: str
@@ -55,6 +66,16 @@ class Bundle:
     tiny: Mapping[str, Any]
     biomarkers: Sequence[str]
     floor: float
+    masks: Mapping[str, str]
+    entries: Mapping[str, str] = field(default_factory=dict)
+    training: Mapping[str, int] = field(default_factory=dict)
+    mean_and_std: Sequence[tuple[float, float]] = IMAGENET
+    pictures: Sequence[str] = ("overlay",)
+    outlined: bool = False
+    cleaned: bool = False
+    words: Sequence[str] = ()
+    metrics: Sequence[str] = ()
+    report: Sequence[str] = ()
 
     @property
     def root(self) -> Path:
@@ -96,6 +117,27 @@ TABLE = [
         tiny=unet(8, 1),
         biomarkers=("vessel_density", "vessel_fractal_d0", "vessel_tortuosity_median", "vessel_calibre_mean_px"),
         floor=0.6,
+        masks={"label": "mask"},
+        training={"patch_size": 64, "patches_per_image": 2},
+        metrics=("cldice",),
+    ),
+    Bundle(
+        name="disc_cup_segmentation",
+        structures={"disc": "disc", "cup": "cup"},
+        settings={"diameter": 160, "view_size": 96},
+        small={"network_def#decoder_channels": [32, 16, 16, 8, 8]},
+        tiny=unet(8, 2),
+        biomarkers=("cdr_vertical", "rim_area_px2", "disc_diameter_vertical_px", "rim_thickness_min_px", "ddls_stage"),
+        floor=0.6,
+        masks={"disc": "disc", "cup": "cup"},
+        entries={"label_format": "masks"},
+        training={"view_size": 64, "views_per_image": 2},
+        mean_and_std=((0.5, 0.5),) * 3,
+        pictures=("overlay", "figure"),
+        outlined=True,
+        cleaned=True,
+        words=("eye", "isnt_rule"),
+        report=("photos",),
     ),
 ]
 
@@ -256,11 +298,11 @@ def data(tmp_path_factory: pytest.TempPathFactory, bundle: Bundle) -> Data:
     """Seven phantoms of three sizes, none square but one: four for training, three for validation."""
     root = tmp_path_factory.mktemp("phantoms")
     write_fundus_phantoms(root, 7, sizes=((128, 160), (144, 144), (160, 128)))
-    labels = list(bundle.structures.values())
     items = [
         {
             "image": path.relative_to(root).as_posix(),
-            "label": f"{labels[0]}/{path.stem}.png",
+            **{key: f"{folder}/{path.stem}.png" for key, folder in bundle.masks.items()},
+            **bundle.entries,
             "fov": f"fov/{path.stem}.png",
             "patient": path.stem,
             "dataset": "phantoms",
@@ -306,8 +348,9 @@ def blue(tmp_path_factory: pytest.TempPathFactory, bundle: Bundle) -> dict[str, 
     Its logit is 20 (B - R - 0.1) of the normalised input; everything else in the run is the bundle's own.
     """
     channels = len(bundle.structures)
-    weight = torch.tensor([-20 * 0.229, 0.0, 20 * 0.225]).reshape(1, 3, 1, 1).repeat(channels, 1, 1, 1)
-    bias = torch.full((channels,), 20 * (0.406 - 0.485 - 0.1))
+    (red, red_std), _, (blue, blue_std) = bundle.mean_and_std
+    weight = torch.tensor([-20 * red_std, 0.0, 20 * blue_std]).reshape(1, 3, 1, 1).repeat(channels, 1, 1, 1)
+    bias = torch.full((channels,), 20 * (blue - red - 0.1))
     path = tmp_path_factory.mktemp("blue") / "model.pt"
     torch.save({"weight": weight, "bias": bias}, path)
     network = {"_target_": "torch.nn.Conv2d", "in_channels": 3, "out_channels": channels, "kernel_size": 1}

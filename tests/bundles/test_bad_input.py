@@ -153,6 +153,8 @@ def test_the_other_photos_are_done(
             assert overlap(mask > 0, marked.mark) > 0.75
     with Image.open(mixed.folder / mixed.row(name)["overlay"]) as picture:
         assert picture.size == marked.mark.shape[::-1]
+    for column in bundle.pictures:
+        assert (mixed.folder / mixed.row(name)[column]).stat().st_size > 0
 
 
 def test_every_file_is_in_one_of_the_tables(mixed: Output) -> None:
@@ -168,12 +170,12 @@ def test_a_turned_photo_has_the_mask_of_the_upright_one(mixed: Output, overlap: 
         assert overlap(turned[name] > 0, mask > 0) > 0.95
 
 
-def test_no_two_photos_share_an_output(mixed: Output) -> None:
+def test_no_two_photos_share_an_output(bundle: Bundle, mixed: Output) -> None:
     files = [
         value
         for row in mixed.table()
         for column, value in row.items()
-        if column.startswith(("mask_", "overlay", "probability_"))
+        if column.startswith(("mask_", "probability_", *bundle.pictures))
     ]
 
     assert len({name.casefold() for name in files}) == len(files)

@@ -21,8 +21,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 if TYPE_CHECKING:
     from tests.bundles.conftest import Bundle, Command, Data
 
-METRICS = ("dice", "iou", "precision", "recall", "specificity", "accuracy", "auc", "aupr", "cldice")
-SHORT = {"val_interval": 1, "images_per_batch": 1, "patch_size": 64, "patches_per_image": 2}
+METRICS = ("dice", "iou", "precision", "recall", "specificity", "accuracy", "auc", "aupr")
+SHORT = {"val_interval": 1, "checkpoint_interval": 1, "images_per_batch": 1}
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ def options(bundle: Bundle, data: Data, folder: Path, epochs: int) -> dict[str, 
         "epochs": epochs,
         **SHORT,
         **bundle.settings,
+        **bundle.training,
         **data.options,
     }
 
@@ -141,20 +142,24 @@ def evaluated(bundle: Bundle, data: Data, command: Command, trained: Training) -
 def test_the_report_has_each_metric_for_each_image(bundle: Bundle, evaluated: Path) -> None:
     report = json.loads((evaluated / "evaluation_report.json").read_text(encoding="utf-8"))
 
+    assert set(report) == {"settings", "structures", *bundle.report}
     assert set(report["structures"]) == set(bundle.structures)
     for content in report["structures"].values():
         assert content["images"] == content["patients"] == len(content["per_image"]) == 3
         for row in content["per_image"]:
             assert row["image"].startswith("image/phantom_")
-            assert all(row[name] is None or 0 <= row[name] <= 1 for name in METRICS)
+            assert set(row) == {"image", "patient", "dataset", *METRICS, *bundle.metrics}
+            assert all(row[name] is None or 0 <= row[name] <= 1 for name in (*METRICS, *bundle.metrics))
             assert row["auc"] is not None
+    for part in bundle.report:
+        assert report[part]["images"] == len(report[part]["per_image"]) == 3
 
 
 def test_the_report_has_means_with_intervals(bundle: Bundle, evaluated: Path) -> None:
     report = json.loads((evaluated / "evaluation_report.json").read_text(encoding="utf-8"))
 
     for content in report["structures"].values():
-        for name in METRICS:
+        for name in (*METRICS, *bundle.metrics):
             values = [row[name] for row in content["per_image"] if row[name] is not None]
             found = content["all"][name]
             assert found["n"] == len(values)
@@ -380,11 +385,11 @@ def altered(data: Data, tmp_path: Path) -> Callable[[str, str, str], dict[str, A
 
 
 @pytest.mark.parametrize(
-    ("split", "key", "name"),
+    ("split", "is_mask", "name"),
     [
-        ("training", "image", "image/gone.png"),
-        ("training", "label", "mask/gone.png"),
-        ("validation", "label", "no.png"),
+        ("training", False, "image/gone.png"),
+        ("training", True, "mask/gone.png"),
+        ("validation", True, "no.png"),
     ],
 )
 def test_a_list_that_names_a_missing_file(
@@ -394,16 +399,29 @@ def test_a_list_that_names_a_missing_file(
     setting_error: Callable[..., str],
     tmp_path: Path,
     split: str,
-    key: str,
+    is_mask: bool,
     name: str,
 ) -> None:
-    given = {**options(bundle, data, tmp_path / "out", 1), **altered(split, key, name)}
+    for key in bundle.masks if is_mask else ("image",):
+        given = {**options(bundle, data, tmp_path / "out", 1), **altered(split, key, name)}
+
+        sentence = setting_error("run", **given, network_def=bundle.tiny)
+
+        assert f"The {key} {data.root / name}" in sentence
+        assert "does not exist" in sentence
+        assert "altered.json" in sentence
+
+
+def test_a_list_without_masks(bundle: Bundle, data: Data, setting_error: Callable[..., str], tmp_path: Path) -> None:
+    key = next(iter(bundle.masks))
+    content = json.loads(data.data_list.read_text(encoding="utf-8"))
+    del content["training"][2][key]
+    (tmp_path / "without.json").write_text(json.dumps(content), encoding="utf-8")
+    given = {**options(bundle, data, tmp_path / "out", 1), "data_list": str(tmp_path / "without.json")}
 
     sentence = setting_error("run", **given, network_def=bundle.tiny)
 
-    assert f"The {key} {data.root / name}" in sentence
-    assert "does not exist" in sentence
-    assert "altered.json" in sentence
+    assert f"no '{key}'" in sentence
 
 
 @pytest.mark.parametrize("configs", [("train",), ("train", "evaluate")], ids="+".join)
@@ -417,12 +435,13 @@ def test_image_and_label_of_different_size(
 ) -> None:
     label = tmp_path / "label.png"
     Image.fromarray(np.zeros((50, 60), np.uint8)).save(label)
-    given = {**options(bundle, data, tmp_path / "out", 1), **altered("validation", "label", str(label))}
-    given["config_file"] = bundle.config(*configs)
+    for key in bundle.masks:
+        given = {**options(bundle, data, tmp_path / "out", 1), **altered("validation", key, str(label))}
+        given["config_file"] = bundle.config(*configs)
 
-    sentence = setting_error("run", **given, **untrained(bundle, configs, tmp_path))
+        sentence = setting_error("run", **given, **untrained(bundle, configs, tmp_path))
 
-    assert f"The mask {label} has 60x50 pixels, its photo 128x160" in sentence
+        assert f"The mask {label} has 60x50 pixels, its photo 128x160" in sentence
 
 
 @pytest.mark.parametrize("configs", [("train",), ("train", "evaluate")], ids="+".join)
@@ -436,12 +455,13 @@ def test_a_label_that_is_not_binary(
 ) -> None:
     label = tmp_path / "label.png"
     Image.fromarray(np.arange(160 * 128, dtype=np.uint32).reshape(160, 128).astype(np.uint8)).save(label)
-    given = {**options(bundle, data, tmp_path / "out", 1), **altered("validation", "label", str(label))}
-    given["config_file"] = bundle.config(*configs)
+    for key in bundle.masks:
+        given = {**options(bundle, data, tmp_path / "out", 1), **altered("validation", key, str(label))}
+        given["config_file"] = bundle.config(*configs)
 
-    sentence = setting_error("run", **given, **untrained(bundle, configs, tmp_path))
+        sentence = setting_error("run", **given, **untrained(bundle, configs, tmp_path))
 
-    assert f"The mask {label} is not binary: it has 256 grey values" in sentence
+        assert f"The mask {label} is not binary: it has 256 grey values" in sentence
 
 
 def untrained(bundle: Bundle, configs: tuple[str, ...], folder: Path) -> dict[str, Any]:
