@@ -109,7 +109,7 @@ class Commands:
         return _train(bundle, ["train.json", "evaluate.json"], given, overrides)
 
     @_deferred
-    def demo(self, *, output: str = "demo_output", count: int = 4) -> int:
+    def demo(self, *, output: str = "demo_output", count: int = 3) -> int:
         """Run every bundle that has weights on pictures drawn here, and compare with the exact truth.
 
         Args:

@@ -1,8 +1,8 @@
 """Drishti-GS1: optic disc and cup in 101 photos, each labelled by four experts.
 
 Features:
-    101 photos, about 2896 x 1944 pixels, centred at the optic disc, 30 degrees, one eye of each person, with soft maps
-    of disc and cup: the grey value is the share of the four experts who marked a pixel. Class: the folder ``GLAUCOMA``
+    101 photos, about 2047 x 1760 pixels, centred at the optic disc, 30 degrees, with soft maps of disc and cup: the
+    grey value is the share of the four experts who marked a pixel. Class: the folder ``GLAUCOMA``
     or ``NORMAL`` where the photos lie in such folders. Patient: the photo's number.
 
 Layout:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import random
@@ -42,8 +43,9 @@ def checkpoints(folder: str | Path) -> list[Path]:
 class BestWeights:
     """Saves the network in half precision whenever the evaluator's key metric is better than ever before.
 
-    Attach it to the evaluator. The best value belongs to the state of `ResumableTraining`, so that a training that goes
-    on does not overwrite better weights of its first part.
+    Attach it to the evaluator. The best value belongs to the state of `ResumableTraining`, and stands in a file beside
+    the weights (``model.best.json``) as well, since checkpoints may be rarer than validations: a training that goes on
+    does not overwrite better weights of its first part.
 
     Args:
         network: the network.
@@ -53,6 +55,7 @@ class BestWeights:
     def __init__(self, network: nn.Module, path: str | Path) -> None:
         self.network = network
         self.path = Path(path)
+        self.record = self.path.with_suffix(".best.json")
         self.best: float | None = None
         self.logger = logging.getLogger(type(self).__name__)
 
@@ -70,6 +73,7 @@ class BestWeights:
         self.best = value
         if rank() == 0:
             save_durably(half_precision(_bare(self.network).state_dict()), self.path)
+            self.record.write_text(json.dumps({name: value}), encoding="utf-8")
             self.logger.info(f"Best {name} so far: {value:.4f}; weights saved to {self.path}")
 
     def state_dict(self) -> dict[str, Any]:
@@ -77,8 +81,14 @@ class BestWeights:
         return {"best": self.best}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the best value."""
+        """Restore the best value: that of the checkpoint, or that of better weights which were saved after it."""
         self.best = state["best"]
+        try:
+            (recorded,) = json.loads(self.record.read_text(encoding="utf-8")).values()
+        except (OSError, ValueError):  # not there, or half written when the process was killed
+            return
+        if self.path.is_file() and (self.best is None or recorded > self.best):
+            self.best = float(recorded)
 
 
 class EarlyStop(EarlyStopHandler):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from ignite.engine import Engine
 from numpy.typing import NDArray
 from scipy import stats
@@ -20,11 +21,12 @@ _GLAUCOMA = {"glaucoma": True, "no glaucoma": False}
 class DiscCupReport(SegmentationReport):
     """Adds to the report what is of the whole photo, under ``photos``.
 
-    Per photo on which disc and cup were annotated: ``dice_mean`` and ``iou_mean`` over both, the vertical cup-to-disc
-    ratio of the prediction and of the truth, and ``vertical_cdr_error``, the absolute difference (not defined where no
-    disc or no cup was found: ``not_found`` counts these). Where the data list says who has glaucoma (``class``), the
-    area under the ROC curve of the predicted vertical cup-to-disc ratio, with a bootstrap interval over the photos of
-    each class.
+    ``disc_not_found`` names the photos, of all that were evaluated, on which no disc was found. Per photo on which disc
+    and cup were annotated: ``dice_mean`` and ``iou_mean`` over both, the vertical cup-to-disc ratio of the prediction
+    and of the truth, and ``vertical_cdr_error``, the absolute difference (not defined where no disc or no cup was
+    found: ``not_found`` counts these). Where the data list says who has glaucoma (``class``), the area under the ROC
+    curve of the predicted vertical cup-to-disc ratio, with a bootstrap interval over the photos of each class; photos
+    without a ratio are left out of it, ``n`` counts the others.
 
     Args:
         *args: as for `SegmentationReport`; channel 0 is the disc, channel 1 the cup.
@@ -34,11 +36,13 @@ class DiscCupReport(SegmentationReport):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.photos: list[dict[str, Any]] = []
+        self.without_disc: list[str] = []
 
     def start(self, engine: Engine) -> None:
         """Forget an earlier run."""
         super().start(engine)
         self.photos = []
+        self.without_disc = []
 
     def score(self, engine: Engine) -> None:
         """Score the photos of one iteration."""
@@ -48,6 +52,8 @@ class DiscCupReport(SegmentationReport):
         state: Any = engine.state
         for item, output in zip(state.batch, state.output, strict=True):
             data = {**item, **output}
+            if not (torch.as_tensor(data[self.pred_key or "pred"])[0] > 0).any():
+                self.without_disc.append(str(data["name"]))
             own = [row for row in rows if row["image"] == data["name"]]
             if len(own) < len(self.structures):
                 continue
@@ -76,6 +82,7 @@ class DiscCupReport(SegmentationReport):
             report["photos"] = {
                 "images": len(self.photos),
                 "not_found": sum(bool(np.isnan(row["vertical_cdr"])) for row in self.photos),
+                "disc_not_found": self.without_disc,
                 "all": self._photo_summary(self.photos, named),
                 "by_dataset": {
                     name: self._photo_summary([row for row in self.photos if row["dataset"] == name], named)

@@ -18,7 +18,7 @@ class AutocastInferer(Inferer):
     Args:
         inferer: the inferer to apply; None is `monai.inferers.SimpleInferer`.
         dtype: the lower precision. float16 needs a gradient scaler in training; bfloat16 does not.
-        enabled: False applies the inferer as it is.
+        enabled: False applies the inferer as it is, also under an autocast of the caller.
     """
 
     def __init__(
@@ -42,6 +42,10 @@ class AutocastInferer(Inferer):
         Returns:
             What the inferer gives, as float32, so that the loss and the sigmoid are computed in full precision.
         """
-        with torch.autocast(inputs.device.type, dtype=self.dtype, enabled=self.enabled):
-            output: torch.Tensor = self.inferer(inputs, network, *args, **kwargs)
+        output: torch.Tensor
+        if not self.enabled:
+            output = self.inferer(inputs, network, *args, **kwargs)
+            return output
+        with torch.autocast(inputs.device.type, dtype=self.dtype):
+            output = self.inferer(inputs, network, *args, **kwargs)
         return output.float()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import cv2
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from monai.inferers import Inferer
 
+from common.errors import SettingError
 from common.inferers.mirrored import MirroredInferer
 from common.transforms import crop_square, resize_square
 
@@ -28,12 +29,12 @@ _SAME_SQUARE = 0.08
 class CoarseToFineInferer(Inferer):
     """Apply a network of one input size first to the whole photo, then to a square around the object that it found.
 
-    The first pass sees the whole photo, scaled to the network's size. The square of the next pass is centred on the
-    largest connected part of the first channel and is ``margin`` times as wide as that part; it is looked at again when
-    it turns out to be off. On a crop the first pass finds the object filling the frame, and the square is about the
-    frame. Where the first pass sees several objects, the one of which the second pass is surest is kept; where nothing
-    is above one half, the strongest response, if there is any, gets a second look. The logits of the last square are
-    put back at their place, averaged with those of squares of other sizes (``scales``) there.
+    The first pass sees the whole photo, scaled to the network's size. What may be the object are the connected parts of
+    the first channel, likeliest first (by the sum of their probabilities; where nothing is above one half, the
+    strongest response). Each of the likeliest gets a look at a square around it, ``margin`` times as wide as it is, and
+    the one of which the network is then surest is kept; it is looked at again where that square turns out to be off,
+    and that last look counts. On a crop the first pass finds the object filling the frame, and the square is about the
+    frame. The logits of the last square are put back at their place.
 
     Args:
         size: side of the network's input in pixels.
@@ -42,7 +43,9 @@ class CoarseToFineInferer(Inferer):
         candidates: largest number of objects of the first pass that get a second look.
         mirrored_views: number of mirrored views over which each pass is averaged, as in `MirroredInferer`.
         fill: value of the input beyond the edges of the photo; give that of black, as the network was trained with it.
-        scales: sides of the squares that are averaged in the end, relative to that of the last pass.
+
+    Raises:
+        SettingError: the size or the number of mirrored views is not usable.
     """
 
     def __init__(
@@ -53,15 +56,15 @@ class CoarseToFineInferer(Inferer):
         candidates: int = 3,
         mirrored_views: int = 4,
         fill: float = 0.0,
-        scales: Sequence[float] = (1.0,),
     ) -> None:
+        if not (isinstance(size, int) and size >= 32):
+            raise SettingError(f"view_size is {size!r}; give a whole number of pixels, at least 32.")
         self.size = size
         self.margin = margin
         self.passes = passes
         self.candidates = candidates
         self.mirrored = MirroredInferer(views=mirrored_views)
         self.fill = fill
-        self.scales = tuple(scales)
 
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
@@ -101,15 +104,7 @@ class CoarseToFineInferer(Inferer):
                 break
             logits, square = finer, candidate
             found = self._objects(logits, square)[:1]
-        if square[2] == side:
-            return self._put_back(logits, square, width, height)
-        views = []
-        for scale in self.scales:
-            wide = round(scale * square[2])
-            about = (square[0] + (square[2] - wide) // 2, square[1] + (square[2] - wide) // 2, wide)
-            seen = logits if scale == 1 else self._look(image, about, network, *args, **kwargs)
-            views.append(self._put_back(seen, about, width, height))
-        return torch.stack(views).mean(0)
+        return self._put_back(logits, square, width, height)
 
     def _look(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,19 @@ from monai.transforms import MapTransform
 from common.biomarkers.vessels import vessel_biomarkers
 from common.errors import SettingError
 from common.readers import to_picture
+
+
+def check_pixel_size(pixel_size: float | None) -> None:
+    """Refuse what cannot be the micrometres of one pixel.
+
+    Raises:
+        SettingError: it is neither None nor a positive, finite number.
+    """
+    if pixel_size is None:
+        return
+    is_number = isinstance(pixel_size, int | float) and not isinstance(pixel_size, bool)
+    if not (is_number and 0 < pixel_size < math.inf):
+        raise SettingError(f"pixel_size is {pixel_size!r}; give the micrometres of one pixel, or None.")
 
 
 class VesselBiomarkersd(MapTransform):
@@ -36,8 +50,7 @@ class VesselBiomarkersd(MapTransform):
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        if pixel_size is not None and not (isinstance(pixel_size, int | float) and pixel_size > 0):
-            raise SettingError(f"pixel_size is {pixel_size!r}; give the micrometres of one pixel, or None.")
+        check_pixel_size(pixel_size)
         self.fov_key = fov_key
         self.pixel_size = pixel_size
 

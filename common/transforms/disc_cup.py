@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -18,6 +17,7 @@ from common.biomarkers import disc_cup_biomarkers, eye_from_name, eye_from_posit
 from common.errors import SettingError
 from common.pixels import read_pixels
 from common.readers import from_picture, to_picture
+from common.transforms.biomarkers import check_pixel_size
 
 LABEL_MAPS: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
     "refuge": ((0, 128), (0,)),
@@ -333,8 +333,8 @@ class DiscCupBiomarkersd(MapTransform):
     """Compute `common.biomarkers.disc_cup_biomarkers` on the masks of disc and cup ``(2, W, H)``.
 
     Adds ``biomarkers``: column name to value; reasons for values that could not be computed are appended to ``note``.
-    The eye's side is taken from the item (``eye``), else from the file name, else from the disc's place in the field of
-    view.
+    The eye's side is taken from the item (``eye``), else from the file's name or path, else from the disc's place in
+    the camera's circle, where there is one.
 
     Args:
         keys: the masks.
@@ -347,8 +347,7 @@ class DiscCupBiomarkersd(MapTransform):
 
     def __init__(self, keys: KeysCollection, fov_key: str = "fov", pixel_size: float | None = None) -> None:
         super().__init__(keys)
-        if pixel_size is not None and not (isinstance(pixel_size, int | float) and pixel_size > 0):
-            raise SettingError(f"pixel_size is {pixel_size!r}; give the micrometres of one pixel, or None.")
+        check_pixel_size(pixel_size)
         self.fov_key = fov_key
         self.pixel_size = pixel_size
 
@@ -356,10 +355,12 @@ class DiscCupBiomarkersd(MapTransform):
         """Compute them for every key."""
         d = dict(data)
         view = to_picture(d[self.fov_key]) > 0
+        # Without a circle the field of view is the whole frame, and the disc's place in it tells nothing.
+        circle = None if view.all() else view
         for key in self.key_iterator(d):
             disc, cup = (to_picture(d[key][[channel]]) > 0 for channel in range(2))
-            eye = d.get("eye") or eye_from_name(Path(str(d.get("name", ""))).name) or eye_from_position(disc, view)
-            found = disc_cup_biomarkers(disc, cup, view, eye=eye, pixel_size=self.pixel_size)
+            eye = d.get("eye") or eye_from_name(str(d.get("name", ""))) or eye_from_position(disc, circle)
+            found = disc_cup_biomarkers(disc, cup, circle, eye=eye, pixel_size=self.pixel_size)
             d["biomarkers"] = {**d.get("biomarkers", {}), **found.values}
             d["note"] = "; ".join(part for part in (str(d.get("note", "")), *found.notes) if part)
         return d

@@ -46,6 +46,7 @@ class Bundle:
         small: ids that make the bundle's own network small.
         tiny: another network, from MONAI, for `network_def`.
         biomarkers: some of the columns that inference has to write.
+        nothing_found: what `note` says of a photo on which nothing is found.
         floor: mean Dice that the shipped weights have to reach on phantoms.
         masks: key of a data list that names a mask, and the folder of these masks among the phantoms.
         entries: what else an item of a data list says.
@@ -65,6 +66,7 @@ class Bundle:
     small: Mapping[str, Any]
     tiny: Mapping[str, Any]
     biomarkers: Sequence[str]
+    nothing_found: str
     floor: float
     masks: Mapping[str, str]
     entries: Mapping[str, str] = field(default_factory=dict)
@@ -116,6 +118,7 @@ TABLE = [
         small=SMALL_RESNET,
         tiny=unet(8, 1),
         biomarkers=("vessel_density", "vessel_fractal_d0", "vessel_tortuosity_median", "vessel_calibre_mean_px"),
+        nothing_found="no vessel found",
         floor=0.6,
         masks={"label": "mask"},
         training={"patch_size": 64, "patches_per_image": 2},
@@ -128,6 +131,7 @@ TABLE = [
         small={"network_def#decoder_channels": [32, 16, 16, 8, 8]},
         tiny=unet(8, 2),
         biomarkers=("cdr_vertical", "rim_area_px2", "disc_diameter_vertical_px", "rim_thickness_min_px", "ddls_stage"),
+        nothing_found="no optic disc found",
         floor=0.6,
         masks={"disc": "disc", "cup": "cup"},
         entries={"label_format": "masks"},

@@ -186,7 +186,7 @@ def test_a_photo_on_which_nothing_is_found(
     row = found.row("dark.png")
     assert not any(mask.any() for mask in found.masks("dark.png").values())
     assert {row[name] for name in bundle.biomarkers} == {""}
-    assert " found" in row["note"]
+    assert bundle.nothing_found in row["note"]
 
 
 # --- a second run ----------------------------------------------------------------------------------------------------

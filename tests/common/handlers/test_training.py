@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from ignite.engine import Events
+from ignite.engine import Engine, Events
 from monai.data import DataLoader, Dataset
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.handlers import LrScheduleHandler, MeanDice, ValidationHandler, from_engine
@@ -205,6 +205,30 @@ def test_best_weights_are_kept(tmp_path: Path) -> None:
         next(job.network.parameters()).add_(1)
     job.best(job.evaluator)
     assert (tmp_path / "model.pt").read_bytes() != before
+
+
+def test_best_weights_saved_after_the_checkpoint_are_kept(tmp_path: Path) -> None:
+    best = BestWeights(nn.Conv2d(1, 1, 1), tmp_path / "model.pt")
+    evaluator: Any = Engine(lambda engine, batch: None)
+    best.attach(evaluator)
+    evaluator.state.key_metric_name = "dice"
+    states, contents = [], []
+    for value in (0.5, 0.8):
+        evaluator.state.metrics = {"dice": value}
+        best(evaluator)
+        states.append(best.state_dict())
+        contents.append((tmp_path / "model.pt").read_bytes())
+
+    resumed = BestWeights(nn.Conv2d(1, 1, 1), tmp_path / "model.pt")
+    resumed.load_state_dict(states[0])  # the checkpoint is older than the better weights
+    assert resumed.best == 0.8
+    evaluator.state.metrics = {"dice": 0.7}
+    resumed(evaluator)
+    assert (tmp_path / "model.pt").read_bytes() == contents[1]
+
+    (tmp_path / "model.best.json").write_text("{")
+    resumed.load_state_dict(states[0])
+    assert resumed.best == 0.5
 
 
 def test_undefined_metric_never_blocks_the_best(tmp_path: Path) -> None:

@@ -37,6 +37,14 @@ def test_switched_off_it_is_the_inferer_itself() -> None:
     assert network.dtypes == [torch.float32]
 
 
+def test_switched_off_it_leaves_the_callers_mixed_precision_alone() -> None:
+    network = Recorder()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        AutocastInferer(enabled=False)(torch.rand(1, 3, 8, 10), network)
+
+    assert network.dtypes == [torch.bfloat16]
+
+
 def test_it_wraps_another_inferer_and_gradients_flow() -> None:
     network, image = Recorder(), torch.rand(1, 3, 16, 12)
     AutocastInferer(SlidingWindowInferer((8, 8), overlap=0.0))(image, network).sum().backward()

@@ -6,6 +6,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from common.errors import SettingError
 from common.inferers import CoarseToFineInferer
 
 
@@ -127,11 +128,7 @@ def test_images_of_a_batch_do_not_mix() -> None:
         torch.testing.assert_close(together[number], alone)
 
 
-def test_squares_of_several_sizes_are_averaged_at_their_place() -> None:
-    image, network = scene(500, 400, 180, 220, 35), Bright()
-    logits = CoarseToFineInferer(size=128, mirrored_views=1, scales=(0.85, 1.0, 1.2))(image[None], network)[0]
-    alone = CoarseToFineInferer(size=128, mirrored_views=1)(image[None], Bright())[0]
-
-    assert len(network.views) == 4  # the whole, the square, and two more sizes of it
-    assert iou(logits[0] > 0, image[0] > 0.5) > 0.95
-    assert not torch.equal(logits, alone)
+@pytest.mark.parametrize("size", [0, -5, 16, 64.0])
+def test_a_size_that_is_not_usable_is_refused(size: int) -> None:
+    with pytest.raises(SettingError, match="view_size is"):
+        CoarseToFineInferer(size=size)

@@ -221,7 +221,11 @@ def test_wrong_settings_of_the_masks_are_refused(options: dict[str, Any], text: 
 def masks_on_a_photo(x: int) -> dict[str, Any]:
     disc, cup = disk(300, 400, x, 150, 20), disk(300, 400, x, 150, 10)
     pred = np.stack([disc.T, cup.T])
-    return {"pred": torch.as_tensor(pred), "fov": torch.ones(1, 400, 300, dtype=torch.uint8), "name": "a.png"}
+    return {
+        "pred": torch.as_tensor(pred),
+        "fov": torch.as_tensor(disk(300, 400, 200, 150, 195).T[None].copy()),
+        "name": "a.png",
+    }
 
 
 @pytest.mark.parametrize(
@@ -235,6 +239,13 @@ def test_the_eye_is_taken_from_the_item_the_name_or_the_place(x: int, extra: dic
     assert found["cdr_vertical"] == pytest.approx(0.5, abs=0.03)
 
 
+def test_without_a_circle_the_place_tells_no_eye() -> None:
+    item = masks_on_a_photo(300)
+    found = DiscCupBiomarkersd("pred")({**item, "fov": torch.ones_like(item["fov"])})
+
+    assert found["biomarkers"]["eye"] == "unknown"
+
+
 def test_the_note_says_that_no_disc_was_found() -> None:
     item = masks_on_a_photo(100)
     found = DiscCupBiomarkersd("pred")({**item, "pred": item["pred"] * 0, "note": "before"})
@@ -243,6 +254,7 @@ def test_the_note_says_that_no_disc_was_found() -> None:
     assert np.isnan(found["biomarkers"]["cdr_vertical"])
 
 
-def test_a_wrong_pixel_size_is_refused() -> None:
-    with pytest.raises(SettingError, match="pixel_size is 'x'"):
-        DiscCupBiomarkersd("pred", pixel_size="x")  # type: ignore[arg-type]
+@pytest.mark.parametrize("pixel_size", ["x", 0, -1.5, float("inf"), float("nan"), True])
+def test_a_wrong_pixel_size_is_refused(pixel_size: Any) -> None:
+    with pytest.raises(SettingError, match="pixel_size is"):
+        DiscCupBiomarkersd("pred", pixel_size=pixel_size)
