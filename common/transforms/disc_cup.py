@@ -339,7 +339,7 @@ class DiscCupBiomarkersd(MapTransform):
     Args:
         keys: the masks.
         fov_key: mask of the field of view, ``(1, W, H)``.
-        pixel_size: micrometres per pixel of the photo, or None when it is not known.
+        pixel_size: micrometres per pixel of photos whose item has no ``pixel_size``, or None when it is not known.
 
     Raises:
         SettingError: the pixel size is no positive number.
@@ -360,7 +360,7 @@ class DiscCupBiomarkersd(MapTransform):
         for key in self.key_iterator(d):
             disc, cup = (to_picture(d[key][[channel]]) > 0 for channel in range(2))
             eye = d.get("eye") or eye_from_name(str(d.get("name", ""))) or eye_from_position(disc, circle)
-            found = disc_cup_biomarkers(disc, cup, circle, eye=eye, pixel_size=self.pixel_size)
+            found = disc_cup_biomarkers(disc, cup, circle, eye=eye, pixel_size=d.get("pixel_size", self.pixel_size))
             d["biomarkers"] = {**d.get("biomarkers", {}), **found.values}
             d["note"] = "; ".join(part for part in (str(d.get("note", "")), *found.notes) if part)
         return d
