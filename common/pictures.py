@@ -45,6 +45,31 @@ def _encode(suffix: str, picture: NDArray[Any], options: Sequence[int]) -> bytes
     return content.tobytes()
 
 
+def reduce_picture(picture: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Reduce a picture to a size, each pixel the mean of the area that it covers.
+
+    Halving is many times faster than other factors, so as often as it goes exactly the picture is halved first.
+
+    Args:
+        picture: ``(H, W[, C])``, uint8.
+        size: width and height, at most those of the picture.
+
+    Returns:
+        ``(height, width[, C])``, uint8.
+    """
+    height, width = picture.shape[:2]
+    while height % 2 == 0 and width % 2 == 0 and width // 2 >= size[0] and height // 2 >= size[1]:
+        height, width = height // 2, width // 2
+        picture = np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def reduced(photo: NDArray[np.uint8], max_side: int = 1600) -> NDArray[np.uint8]:
+    """Reduce a photo ``(H, W, 3)`` so that its longer side has at most ``max_side`` pixels."""
+    scale = min(1.0, max_side / max(photo.shape[:2]))
+    return reduce_picture(photo, (max(1, round(photo.shape[1] * scale)), max(1, round(photo.shape[0] * scale))))
+
+
 def overlay(
     photo: NDArray[np.uint8],
     masks: Mapping[str, NDArray[Any]],
@@ -55,8 +80,8 @@ def overlay(
     """Lay masks over a photo in colour.
 
     Args:
-        photo: RGB ``(H, W, 3)``, uint8.
-        masks: name to mask ``(H, W)``; drawn in this order.
+        photo: RGB ``(H, W, 3)``, uint8; it may be reduced already.
+        masks: name to mask, as large as the photo was before; drawn in this order.
         colours: name to RGB; by default those of `COLOURS`.
         opacity: of the colour, from 0 to 1.
         max_side: the picture is reduced so that its longer side has at most this many pixels.
@@ -64,11 +89,10 @@ def overlay(
     Returns:
         RGB picture, uint8.
     """
-    scale = min(1.0, max_side / max(photo.shape[:2]))
-    size = (max(1, round(photo.shape[1] * scale)), max(1, round(photo.shape[0] * scale)))
-    picture = np.asarray(cv2.resize(photo, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    picture = reduced(photo, max_side)
+    size = (picture.shape[1], picture.shape[0])
     for name, mask in masks.items():
-        covered = cv2.resize((np.asarray(mask) > 0).astype(np.uint8) * 255, size, interpolation=cv2.INTER_AREA)
+        covered = reduce_picture((np.asarray(mask) > 0).astype(np.uint8) * np.uint8(255), size)
         tint = np.full_like(picture, (colours or COLOURS)[name])
         tinted = cv2.addWeighted(picture, 1 - opacity, tint, opacity, 0)
         cv2.copyTo(tinted, (covered >= 96).astype(np.uint8), picture)
@@ -84,28 +108,31 @@ def outline(
     """Draw the outlines of masks over a photo in colour.
 
     Args:
-        photo: RGB ``(H, W, 3)``, uint8.
-        masks: name to mask ``(H, W)``; drawn in this order.
+        photo: RGB ``(H, W, 3)``, uint8; it may be reduced already.
+        masks: name to mask, as large as the photo was before; drawn in this order.
         colours: name to RGB; by default those of `COLOURS`.
         max_side: the picture is reduced so that its longer side has at most this many pixels.
 
     Returns:
         RGB picture, uint8.
     """
-    scale = min(1.0, max_side / max(photo.shape[:2]))
-    size = (max(1, round(photo.shape[1] * scale)), max(1, round(photo.shape[0] * scale)))
-    picture = np.array(cv2.resize(photo, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-    thickness = max(2, round(max(size) / 500))
+    picture = reduced(photo, max_side)
+    thickness = max(2, round(max(picture.shape[:2]) / 500))
     for name, mask in masks.items():
         values = (np.asarray(mask) > 0).astype(np.uint8)
         contours, _ = cv2.findContours(values, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        scale = max(picture.shape[:2]) / max(values.shape)
         scaled = [np.rint((contour + 0.5) * scale - 0.5).astype(np.int32) for contour in contours]
         cv2.drawContours(picture, scaled, -1, (colours or COLOURS)[name], thickness, cv2.LINE_AA)
     return picture
 
 
 def panels(
-    photo: NDArray[np.uint8], masks: Mapping[str, NDArray[Any]], margin: float = 2.5, side: int = 512
+    photo: NDArray[np.uint8],
+    masks: Mapping[str, NDArray[Any]],
+    margin: float = 2.5,
+    side: int = 512,
+    small: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.uint8]:
     """Put photo, each mask and the outlines side by side; masks and outlines show a square around the first mask.
 
@@ -114,6 +141,7 @@ def panels(
         masks: name to mask ``(H, W)``.
         margin: side of the square, in sizes of the first mask; the whole photo is shown where that mask is empty.
         side: height and width of each panel in pixels.
+        small: the photo, reduced already, to save time.
 
     Returns:
         RGB picture ``(side, side * (2 + number of masks), 3)``, uint8.
@@ -128,11 +156,9 @@ def panels(
     to_square = np.array([[scale, 0, side / 2 - x * scale], [0, scale, side / 2 - y * scale]])
     whole = side / max(height, width)
     to_whole = np.array([[whole, 0, (side - width * whole) / 2], [0, whole, (side - height * whole) / 2]])
-    reduced, fitted = photo, to_whole
-    if whole <= 0.5:
-        reduced = np.asarray(cv2.resize(photo, None, fx=2 * whole, fy=2 * whole, interpolation=cv2.INTER_AREA))
-        fitted = to_whole * np.array([[0.5 / whole, 0.5 / whole, 1.0]])
-    overview = np.array(cv2.warpAffine(reduced, fitted, (side, side), flags=cv2.INTER_LINEAR), dtype=np.uint8)
+    source = reduced(photo if small is None else small, 2 * side)
+    fitted = to_whole * np.array([[width / source.shape[1], height / source.shape[0], 1.0]])
+    overview = np.array(cv2.warpAffine(source, fitted, (side, side), flags=cv2.INTER_LINEAR), dtype=np.uint8)
     corners = [(to_whole @ (x + dx * reach / 2, y + dy * reach / 2, 1)) for dx, dy in ((-1, -1), (1, 1))]
     if reach < 0.9 * max(height, width):
         start, stop = (tuple(int(value) for value in np.rint(corner)) for corner in corners)

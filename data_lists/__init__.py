@@ -31,7 +31,7 @@ from data_lists import (
     stare,
 )
 from data_lists._base import DataListError, DataListWarning, Dataset, Item, Tree
-from data_lists._lists import DataList, build_list, load, merge, summary, write
+from data_lists._lists import DataList, build_list, load, merge, summary, write, write_report
 from data_lists._split import SPLITS, split_patients
 
 _MODULES = (
@@ -66,6 +66,7 @@ __all__ = [
     "split_patients",
     "summary",
     "write",
+    "write_report",
 ]
 
 

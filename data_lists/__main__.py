@@ -8,11 +8,11 @@ import re
 import sys
 import types
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, TextIO, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from data_lists import DATASETS, DataListError, DataListWarning, Dataset, build, merge, summary, write
+from data_lists import DATASETS, DataListError, DataListWarning, Dataset, build, merge, summary, write, write_report
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,19 +28,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = vars(_parser().parse_args(arguments))
     command, root, output = options.pop("command"), options.pop("root"), options.pop("output")
     print(f"checking every file below {root} ...", file=sys.stderr)
+    remarks: list[DataListWarning] = []
     with warnings.catch_warnings():
         warnings.simplefilter("always", DataListWarning)
-        warnings.showwarning = _show_warning
+        warnings.showwarning = _showing(remarks)
         try:
             if command == "merge":
                 content = merge(root, _pairs(options["lists"]), leave_out=options["leave_out"])
             else:
                 content = build(command, root, **options)
             write(content, output)
+            report = write_report(remarks, output)
         except DataListError as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
     print(f"{summary(content)}\nwritten to {output}")
+    if report is not None:
+        print(f"what was mended or left out: {report}")
     return 0
 
 
@@ -156,16 +160,15 @@ def _pairs(words: Sequence[str]) -> dict[str | Path, str]:
     return pairs
 
 
-def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
-    """Print a warning as one sentence, without the line of code that it comes from."""
-    print(f"warning: {message}", file=sys.stderr)
+def _showing(remarks: list[DataListWarning]) -> Callable[..., None]:
+    """A `warnings.showwarning` that prints a warning as one sentence, without its line of code, and keeps ours."""
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        print(f"warning: {message}", file=sys.stderr)
+        if isinstance(message, DataListWarning):
+            remarks.append(message)
+
+    return show
 
 
 if __name__ == "__main__":

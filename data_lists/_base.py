@@ -35,7 +35,16 @@ class DataListError(SettingError):
 
 
 class DataListWarning(UserWarning):
-    """Something in a dataset's folder that a user should know, although a correct list can be made."""
+    """Something in a dataset's folder that a user should know, although a correct list can be made.
+
+    Args:
+        text: what, with some of the cases.
+        cases: all of them, for the report beside the list: files, rows, or what was done to them.
+    """
+
+    def __init__(self, text: str, cases: Collection[str] = ()) -> None:
+        super().__init__(text)
+        self.cases = tuple(cases)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import inspect
 import json
 import os
@@ -11,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from common.pixels import read_pixels
-from data_lists._base import DataListError, Dataset, Item, Tree
+from data_lists._base import DataListError, DataListWarning, Dataset, Item, Tree
 from data_lists._checks import check_files, check_leaks, digest, in_parallel, linked, read
 from data_lists._split import SPLITS, split_patients
 
@@ -179,6 +180,36 @@ def write(content: DataList, output: str | Path) -> None:
             partial.unlink(missing_ok=True)
     except OSError as error:
         raise DataListError(f"--output {output} cannot be written ({error.strerror})") from error
+
+
+def write_report(remarks: Sequence[DataListWarning], output: str | Path) -> Path | None:
+    """Write every case of the warnings that came up while a list was made into a CSV file beside it.
+
+    The columns are ``remark`` and ``case``; a warning that names no cases has one row. The report of an earlier list
+    is removed when there is nothing to report.
+
+    Args:
+        remarks: the warnings.
+        output: the list; the report of ``list.json`` is ``list.report.csv``.
+
+    Returns:
+        The report, or None when there is nothing to report.
+
+    Raises:
+        DataListError: it cannot be written.
+    """
+    path = Path(output).with_suffix(".report.csv")
+    try:
+        if not remarks:
+            path.unlink(missing_ok=True)
+            return None
+        with path.open("w", newline="", encoding="utf-8") as file:
+            table = csv.writer(file, lineterminator="\n")
+            table.writerow(("remark", "case"))
+            table.writerows((str(remark), case) for remark in remarks for case in remark.cases or ("",))
+    except OSError as error:
+        raise DataListError(f"the report {path} cannot be written ({error})") from error
+    return path
 
 
 def summary(content: DataList) -> str:

@@ -88,12 +88,11 @@ def _cups(tree: Tree, images: Found, cups: Found, allow_missing: bool) -> Mappin
             "--allow_missing_cup"
         )
     if missing:
-        warnings.warn(
+        text = (
             f"{len(missing)} of {len(images.paths)} images have no cup mask, such as {missing[0]}: only their disc is "
-            "in the list",
-            DataListWarning,
-            stacklevel=2,
+            "in the list"
         )
+        warnings.warn(DataListWarning(text, missing), stacklevel=2)
     having = {key: path for key, path in images.paths.items() if key in cups.paths}
     return tree.pair(Found(images.folder, images.template, having, images.excluded), cups, "cup mask")
 
@@ -139,9 +138,8 @@ def _read_labels(table: Path, images: Found) -> dict[str, dict[str, str]]:
             f"{table} has no row for {missing[0]} ({len(missing)} of {len(images.paths)} images have none); add it"
         )
     if unused:
-        warnings.warn(
-            f"{table} has rows without an image: {len(unused)}, such as {unused[0]!r}", DataListWarning, stacklevel=2
-        )
+        text = f"{table} has rows without an image: {len(unused)}, such as {unused[0]!r}"
+        warnings.warn(DataListWarning(text, unused), stacklevel=2)
     return read
 
 

@@ -60,11 +60,9 @@ def find(tree: Tree, *, experts: Literal[1, 2, 3, 4] = 3) -> list[Item]:
     splits = {key: _split(path) for key, path in images.paths.items()}
     test = {key for key, split in splits.items() if split == "test"}
     if test and not test & (discs.paths.keys() | cups.paths.keys()):
-        warnings.warn(
-            f"the {len(test)} test photos are left out: {tree.root} has no soft maps of them (Test_GT/)",
-            DataListWarning,
-            stacklevel=2,
-        )
+        text = f"the {len(test)} test photos are left out: {tree.root} has no soft maps of them (Test_GT/)"
+        left_out = [path for key, path in images.paths.items() if key in test]
+        warnings.warn(DataListWarning(text, left_out), stacklevel=2)
         images = replace(
             images,
             paths={key: path for key, path in images.paths.items() if key not in test},

@@ -56,11 +56,9 @@ def find(tree: Tree) -> list[Item]:
     for letter, part in PARTS.items():
         keys = {key for key in images.paths if key[0].lower() == letter}
         if keys and not keys & masks.paths.keys():
-            warnings.warn(
-                f"the {len(keys)} {part} photos are left out: {tree.root} has no masks of them",
-                DataListWarning,
-                stacklevel=2,
-            )
+            text = f"the {len(keys)} {part} photos are left out: {tree.root} has no masks of them"
+            left_out = [path for key, path in images.paths.items() if key in keys]
+            warnings.warn(DataListWarning(text, left_out), stacklevel=2)
             kept = {key: path for key, path in images.paths.items() if key not in keys}
             images = replace(images, paths=kept, excluded={*images.excluded, *keys})
     labels = tree.pair(images, masks)

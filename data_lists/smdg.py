@@ -9,9 +9,9 @@ Layout:
     ``metadata - standardized.csv`` with the columns ``names``, ``types``, ``fundus``, ``fundus_od_seg`` and
     ``fundus_oc_seg``; ``full-fundus/full-fundus/BEH-1.png``, ``optic-disc/optic-disc/BEH-1.png`` and
     ``optic-cup/optic-cup/BEH-1.png``. Where the table's path leads to no file, a file of that name is searched in the
-    folder of its kind (``full-fundus``, ``optic-disc``, ``optic-cup``), at any depth; how many paths were mended so is
-    told. A row without a disc mask, or without a file, is left out and counted. An item without a cup mask has only the
-    disc.
+    folder of its kind (``full-fundus``, ``optic-disc``, ``optic-cup``), at any depth. A row without a disc mask, or
+    without a file, is left out. An item without a cup mask has only the disc. Every mended path and every row that was
+    left out stands in the report beside the list.
 
 Labels:
     masks with other values than 0 and 1, or 0 and 255, count from the grey value ``--min_value`` on.
@@ -200,11 +200,11 @@ def _category(written: str) -> str | None:
         return None
 
 
-def _tell(what: str, examples: list[str]) -> None:
-    """Warn how many there are, with the first ones."""
-    if examples:
-        shown = ", ".join(examples[:3]) + (" ..." if len(examples) > 3 else "")
-        warnings.warn(f"{what}: {len(examples)} ({shown})", DataListWarning, stacklevel=3)
+def _tell(what: str, cases: list[str]) -> None:
+    """Warn how many cases there are, with the first ones; all of them go into the report beside the list."""
+    if cases:
+        shown = ", ".join(cases[:3]) + (" ..." if len(cases) > 3 else "")
+        warnings.warn(DataListWarning(f"{what}: {len(cases)} ({shown})", cases), stacklevel=3)
 
 
 DATASET = Dataset(

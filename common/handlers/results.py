@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from common.data import failure_of
 from common.errors import SettingError
-from common.pictures import encode_mask, encode_picture, encode_probability, outline, overlay, panels
+from common.pictures import encode_mask, encode_picture, encode_probability, outline, overlay, panels, reduced
 from common.readers import to_picture
 from common.results import ResultFolder, check_flag
 
@@ -85,7 +85,7 @@ class ResultWriter:
 
     def _write(self, data: Mapping[str, Any]) -> None:
         name = data["output_name"]
-        masks = {structure: to_picture(data[self.pred_key][[i]]) for i, structure in enumerate(self.structures)}
+        masks = {structure: to_picture(data[self.pred_key][i : i + 1]) for i, structure in enumerate(self.structures)}
         row: dict[str, Any] = {"image": data["name"]}
         if "patient" in data:
             row["patient"] = data["patient"]
@@ -95,14 +95,15 @@ class ResultWriter:
         if self.save_probability:
             for i, structure in enumerate(self.structures):
                 row[f"probability_{structure}"] = f"{name}_probability_{structure}.png"
-                probability = to_picture(data[self.probability_key][[i]])
+                probability = to_picture(data[self.probability_key][i : i + 1])
                 self.results.write(row[f"probability_{structure}"], encode_probability(probability))
         row["overlay"] = f"{name}_overlay.jpg"
         photo = to_picture(data[self.photo_key])
-        self.results.write(row["overlay"], encode_picture(_STYLES[self.style](photo, masks)))
+        small = reduced(photo)
+        self.results.write(row["overlay"], encode_picture(_STYLES[self.style](small, masks)))
         if self.figure:
             row["figure"] = f"{name}_figure.jpg"
-            self.results.write(row["figure"], encode_picture(panels(photo, masks)))
+            self.results.write(row["figure"], encode_picture(panels(photo, masks, small=small)))
         row.update(data.get(self.biomarker_key, {}))
         row["note"] = data.get("note", "")
         self.results.add_row(row)

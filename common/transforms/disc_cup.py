@@ -13,7 +13,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, Randomizable
 from numpy.typing import NDArray
 
-from common.biomarkers import disc_cup_biomarkers, eye_from_name, eye_from_position
+from common.biomarkers import disc_cup_biomarkers, eye_from_name
 from common.errors import SettingError
 from common.pixels import read_pixels
 from common.readers import from_picture, to_picture
@@ -314,12 +314,19 @@ class DiscCupMasksd(MapTransform):
         keys: probabilities ``(2, W, H)``.
         threshold: probability from which a pixel counts, above 0 and below 1.
         ellipse: whether to fit ellipses.
+        probability_key: key under which the probabilities are kept; None for not at all.
 
     Raises:
         SettingError: the threshold or ``ellipse`` is not usable.
     """
 
-    def __init__(self, keys: KeysCollection, threshold: float = 0.5, ellipse: bool = False) -> None:
+    def __init__(
+        self,
+        keys: KeysCollection,
+        threshold: float = 0.5,
+        ellipse: bool = False,
+        probability_key: str | None = None,
+    ) -> None:
         super().__init__(keys)
         if not (isinstance(threshold, float) and 0 < threshold < 1):
             raise SettingError(f"threshold is {threshold!r}; give a probability above 0 and below 1.")
@@ -327,11 +334,14 @@ class DiscCupMasksd(MapTransform):
             raise SettingError(f"ellipse_fit is {ellipse!r}; give True or False.")
         self.threshold = threshold
         self.ellipse = ellipse
+        self.probability_key = probability_key
 
     def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
         """Apply it to every key."""
         d = dict(data)
         for key in self.key_iterator(d):
+            if self.probability_key is not None:
+                d[self.probability_key] = d[key]
             tensor = torch.as_tensor(d[key])
             masks = disc_cup_masks(tensor.detach().cpu().numpy(), self.threshold, self.ellipse)
             found = torch.as_tensor(masks.view(np.uint8), device=tensor.device)
@@ -368,8 +378,8 @@ class DiscCupBiomarkersd(MapTransform):
         # Without a circle the field of view is the whole frame, and the disc's place in it tells nothing.
         circle = None if view.all() else view
         for key in self.key_iterator(d):
-            disc, cup = (to_picture(d[key][[channel]]) > 0 for channel in range(2))
-            eye = d.get("eye") or eye_from_name(str(d.get("name", ""))) or eye_from_position(disc, circle)
+            disc, cup = (to_picture(d[key][channel : channel + 1]) > 0 for channel in range(2))
+            eye = d.get("eye") or eye_from_name(str(d.get("name", "")))
             found = disc_cup_biomarkers(disc, cup, circle, eye=eye, pixel_size=d.get("pixel_size", self.pixel_size))
             d["biomarkers"] = {**d.get("biomarkers", {}), **found.values}
             d["note"] = "; ".join(part for part in (str(d.get("note", "")), *found.notes) if part)

@@ -15,6 +15,7 @@ from monai.transforms import InvertibleTransform, MapTransform
 from numpy.typing import NDArray
 
 from common.errors import SettingError
+from common.pictures import reduce_picture
 from common.readers import from_picture, to_picture
 
 _WORKING_SIDE = 384
@@ -232,8 +233,7 @@ def find_field_of_view(photo: NDArray[np.uint8]) -> FieldOfView:
     height, width = photo.shape[:2]
     scale = min(2.0, _WORKING_SIDE / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    small = np.asarray(cv2.resize(photo, size, interpolation=interpolation), dtype=np.uint8)
+    small = reduce_picture(photo, size) if scale < 1 else np.asarray(cv2.resize(photo, size), dtype=np.uint8)
     circle = _find_circle(small)
     if circle is None:
         bare = _without_bright_frame(small)
@@ -258,7 +258,11 @@ def _resize(picture: NDArray[Any], size: tuple[int, int], mode: str) -> NDArray[
 
 def _like(picture: NDArray[Any], image: torch.Tensor) -> torch.Tensor:
     """Give a picture back as a ``(C, W, H)`` tensor with the metadata of ``image``."""
-    tensor = torch.as_tensor(from_picture(picture), device=image.device)
+    return _with_meta(torch.as_tensor(from_picture(picture), device=image.device), image)
+
+
+def _with_meta(tensor: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+    """Give a tensor the metadata of ``image``."""
     return MetaTensor(tensor).copy_meta_from(image) if isinstance(image, MetaTensor) else tensor
 
 
@@ -277,6 +281,7 @@ class FieldOfViewd(MapTransform, InvertibleTransform):
             one for all keys or one each.
         blank: whether to set what is outside the circle to 0.
         fov_key: key of the mask, or of one that the data already has (from the data set), which is then kept.
+        photo_key: key under which the photo of ``ref_key`` is kept as it was; None for not at all.
         allow_missing_keys: do not raise when a key is missing.
 
     Raises:
@@ -291,6 +296,7 @@ class FieldOfViewd(MapTransform, InvertibleTransform):
         mode: str | tuple[str, ...] | list[str] = "area",
         blank: bool = True,
         fov_key: str = "fov",
+        photo_key: str | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
@@ -303,11 +309,14 @@ class FieldOfViewd(MapTransform, InvertibleTransform):
         self.diameter = diameter
         self.blank = blank
         self.fov_key = fov_key
+        self.photo_key = photo_key
 
     def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
         """Find the circle on the photo and apply it to every key."""
         d = dict(data)
         photo = to_picture(d[self.ref_key]).astype(np.uint8, copy=False)
+        if self.photo_key is not None:
+            d[self.photo_key] = d[self.ref_key]
         view = find_field_of_view(photo)
         mask = view.mask()
         rows, columns = view.box
@@ -338,10 +347,12 @@ class FieldOfViewd(MapTransform, InvertibleTransform):
             height, width = (int(side) for side in info["shape"])
             mode = "nearest" if info["mode"] == "nearest" else "bilinear"
             image = d[key]
-            picture = to_picture(image)
-            original = np.zeros((height, width, *picture.shape[2:]), dtype=picture.dtype)
-            original[top:bottom, left:right] = _resize(picture, (bottom - top, right - left), mode)
-            d[key] = _like(original, image)
+            planes = torch.as_tensor(image).detach().cpu().numpy()
+            original = np.zeros((len(planes), width, height), dtype=planes.dtype)
+            # Each plane as it lies in memory, (W, H): to turn large pictures takes longer than to resize them.
+            for plane, whole in zip(planes, original, strict=True):
+                whole[left:right, top:bottom] = _resize(np.ascontiguousarray(plane), (right - left, bottom - top), mode)
+            d[key] = _with_meta(torch.as_tensor(original, device=image.device), image)
         return d
 
 

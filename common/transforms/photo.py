@@ -90,22 +90,32 @@ class ThresholdProbabilityd(MapTransform):
     Args:
         keys: keys of the probabilities, of any shape.
         threshold: above 0 and below 1.
+        probability_key: key under which the probabilities are kept; None for not at all.
         allow_missing_keys: do not raise when a key is missing.
 
     Raises:
         SettingError: the threshold is no such number.
     """
 
-    def __init__(self, keys: KeysCollection, threshold: float = 0.5, allow_missing_keys: bool = False) -> None:
+    def __init__(
+        self,
+        keys: KeysCollection,
+        threshold: float = 0.5,
+        probability_key: str | None = None,
+        allow_missing_keys: bool = False,
+    ) -> None:
         super().__init__(keys, allow_missing_keys)
         if not (isinstance(threshold, float) and 0 < threshold < 1):
             raise SettingError(f"threshold is {threshold!r}; give a probability above 0 and below 1.")
         self.threshold = threshold
+        self.probability_key = probability_key
 
     def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
         """Apply it to every key."""
         d = dict(data)
         for key in self.key_iterator(d):
+            if self.probability_key is not None:
+                d[self.probability_key] = d[key]
             d[key] = (d[key] >= self.threshold).to(torch.uint8)
         return d
 

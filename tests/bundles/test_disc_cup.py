@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from common.phantoms import fundus_phantom
+from common.pixels import read_pixels
 
 ROOT = Path(__file__).resolve().parents[2] / "bundles" / "disc_cup_segmentation"
 
@@ -39,23 +40,47 @@ def dice(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
     return float(2 * np.count_nonzero(one & other) / (np.count_nonzero(one) + np.count_nonzero(other)))
 
 
-@pytest.mark.parametrize("diameters", [2.5, 1.5])
-def test_the_shipped_weights_work_on_a_crop(in_process: Callable[..., None], tmp_path: Path, diameters: float) -> None:
-    phantom = fundus_phantom(700, 800, seed=3)
-    left, top, width, height = cv2.boundingRect(phantom.disc.astype(np.uint8))
+def write_crop(path: Path, photo: NDArray[np.uint8], disc: NDArray[np.bool_], diameters: float) -> NDArray[np.bool_]:
+    """Write a square of a photo around its disc, so many disc diameters wide, at twice its size; gives the truth."""
+    left, top, width, height = cv2.boundingRect(disc.astype(np.uint8))
     side = round(diameters * max(width, height))
     x, y = left + width // 2 - side // 2, top + height // 2 - side // 2
     part = (slice(max(0, y), y + side), slice(max(0, x), x + side))
-    crop = cv2.resize(phantom.photo[part], None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
-    (tmp_path / "in").mkdir()
-    Image.fromarray(np.asarray(crop, dtype=np.uint8)).save(tmp_path / "in" / "crop.png")
+    crop = cv2.resize(photo[part], None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
+    path.parent.mkdir(exist_ok=True)
+    Image.fromarray(np.asarray(crop, dtype=np.uint8)).save(path)
+    return np.repeat(np.repeat(disc[part], 2, axis=0), 2, axis=1)
+
+
+def test_the_shipped_weights_work_on_a_crop(in_process: Callable[..., None], tmp_path: Path) -> None:
+    phantom = fundus_phantom(700, 800, seed=3)
+    truth = write_crop(tmp_path / "in" / "crop.png", phantom.photo, phantom.disc > 0, 2.5)
 
     (row,) = run(in_process, tmp_path)
 
-    truth = np.repeat(np.repeat(phantom.disc[part] > 0, 2, axis=0), 2, axis=1)
     assert dice(mask(tmp_path, row["mask_disc"]), truth) > 0.8
     assert "no field of view found" in row["note"]
     assert row["eye"] == "unknown"
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("diameters", [1.2, 1.5])
+def test_the_shipped_weights_work_on_tight_crops_of_photos(
+    in_process: Callable[..., None], real_folder: Callable[[str], Path], tmp_path: Path, diameters: float
+) -> None:
+    drishti = real_folder("Drishti-GS1")
+    truths = {}
+    for name in ("drishtiGS_002", "drishtiGS_031", "drishtiGS_045", "drishtiGS_060", "drishtiGS_068"):
+        disc = read_pixels(drishti / "masks" / f"{name}.png") > 0
+        photo = read_pixels(drishti / "images" / f"{name}.jpg")
+        truths[f"{name}.png"] = write_crop(tmp_path / "in" / f"{name}.png", photo, disc, diameters)
+
+    rows = run(in_process, tmp_path)
+
+    assert [row["image"] for row in rows] == list(truths)
+    for row in rows:
+        assert dice(mask(tmp_path, row["mask_disc"]), truths[row["image"]]) > 0.85, row["image"]
+        assert 0 < float(row["cdr_vertical"]) < 1
 
 
 def test_ellipses(in_process: Callable[..., None], tmp_path: Path) -> None:

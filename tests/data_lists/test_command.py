@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import os
 import subprocess
 import sys
@@ -40,6 +41,37 @@ def test_options_reach_the_dataset(chase: Path, tmp_path: Path) -> None:
     assert {item["patient"] for item in content["test"]} == {"05"}
     assert content["numValidation"] == 4
     assert content["training"][0]["label"].endswith("_2ndHO.png")
+
+
+def test_everything_mended_or_left_out_is_in_a_report_beside_the_list(
+    pictures: Any, make: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make["smdg"](pictures)
+    (pictures.root / "optic-disc/optic-disc/BEH-3.png").unlink()
+    words = ["smdg", "--root", str(pictures.root), "--output", str(tmp_path / "list.json")]
+
+    assert main(words) == 0
+
+    report = tmp_path / "list.report.csv"
+    assert f"what was mended or left out: {report}" in capsys.readouterr().out
+    with report.open(encoding="utf-8", newline="") as file:
+        rows = [(row["remark"].split(":")[0], row["case"]) for row in csv.DictReader(file)]
+    mended = [case for remark, case in rows if remark.endswith("were mended by the file name")]
+    assert len(mended) == 21  # the cup of a row without a disc is not looked for
+    assert mended[0] == "'/full-fundus/BEH-1.png' to full-fundus/full-fundus/BEH-1.png"
+    assert ("rows of 10 left out, which name no disc mask", "EyePACS-2") in rows
+    assert rows[-1] == (
+        "rows left out, of which the photo or the disc mask is not there",
+        "BEH-3 ('/optic-disc/BEH-3.png')",
+    )
+
+
+def test_without_remarks_there_is_no_report(chase: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.report.csv").write_text("of an earlier list")
+
+    assert main(["chase_db1", "--root", str(chase), "--output", str(tmp_path / "list.json")]) == 0
+
+    assert [path.name for path in tmp_path.glob("list*")] == ["list.json"]
 
 
 def test_merge_by_command(pictures: Any, make: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
