@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,8 @@ from torch.nn import functional
 from common.errors import SettingError
 from common.networks.hq_sam import HQSAM, PATCH
 
+_logger = logging.getLogger(__name__)
+_CHECKSUM = "checksum"
 _STEP = PATCH // 4
 """Pixels of the decoder's masks for each step of the encoder's grid."""
 
@@ -79,7 +80,6 @@ class FeatureDataset(PersistentDataset):
         self.seed = seed
         self.path_keys = tuple(path_keys)
         self.bfloat16 = bfloat16
-        self.logger = logging.getLogger(type(self).__name__)
         self._files: dict[str, str] = {}
         self._common = _digest(
             [_weights_digest(network.image_encoder), network.image_size, describe(transform), seed, bfloat16]
@@ -104,18 +104,23 @@ class FeatureDataset(PersistentDataset):
             path = self.cache_dir / f"{self._name(item_transformed).decode()}.pt"
             if not path.is_file():
                 for stale in self.cache_dir.glob(f"{self._place(item_transformed)}-*.pt"):
-                    self.logger.info(f"The cached features {stale} are of other weights, files or settings: removed.")
+                    _logger.info(f"The cached features {stale} are of other weights, files or settings: removed.")
                     stale.unlink()
             else:
                 try:
-                    return torch.load(path, weights_only=True)
-                except (UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
+                    entry = torch.load(path, weights_only=True)
+                    if entry.pop(_CHECKSUM) == _checksum(entry):
+                        return entry
+                    reason = "its checksum is another"
+                except Exception as error:  # what the unpickler raises on a damaged file has no end
                     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-                    self.logger.warning(f"The cached features {path} are damaged ({reason}): made anew.")
-                    path.unlink()
-        return super()._cachecheck(item_transformed)
+                _logger.warning(f"The cached features {path} are damaged ({reason}): made anew.")
+                path.unlink()
+        entry = super()._cachecheck(item_transformed)
+        del entry[_CHECKSUM]
+        return entry
 
-    def _pre_transform(self, item_transformed: Any) -> dict[str, torch.Tensor]:
+    def _pre_transform(self, item_transformed: Any) -> dict[str, Any]:
         """Draw the view of an entry and encode it."""
         seed = int.from_bytes(hashlib.sha256(f"{self.seed} {self._place(item_transformed)}".encode()).digest()[:4])
         self.transform.set_random_state(seed=seed)
@@ -135,7 +140,8 @@ class FeatureDataset(PersistentDataset):
             "early": features.early[0],
             "label": functional.interpolate(label.float(), (side, side), mode="area")[0],
         }
-        return {key: value.to("cpu", torch.float16).contiguous() for key, value in entry.items()}
+        halved: dict[str, Any] = {key: value.to("cpu", torch.float16).contiguous() for key, value in entry.items()}
+        return {**halved, _CHECKSUM: _checksum(halved)}
 
     def _post_transform(self, item_transformed: Any) -> Any:
         return item_transformed if self.after is None else self.after(item_transformed)
@@ -143,6 +149,14 @@ class FeatureDataset(PersistentDataset):
 
 def _digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _checksum(entry: Mapping[str, torch.Tensor]) -> int:
+    """CRC-32 of the values: reading a file of PyTorch does not check that of its own."""
+    checksum = 0
+    for _, value in sorted(entry.items()):
+        checksum = zlib.crc32(value.numpy().tobytes(), checksum)
+    return checksum
 
 
 def _weights_digest(network: nn.Module) -> str:

@@ -238,7 +238,7 @@ class SimulatedUser(Inferer):
             return self.inferer(inputs, network, *args, **kwargs)
         if target is None or len(inputs) != 1:
             raise SettingError(
-                "A user is simulated on one image at a time, with its truth as target: set batch_size 1."
+                "A user is simulated on one image at a time, with the truth as target: set batch_size to 1."
             )
         truth = torch.as_tensor(target[0]).cpu().numpy()
         known = truth.min(axis=(1, 2)) >= 0
