@@ -16,6 +16,7 @@ from monai.data import Dataset, list_data_collate
 from common.errors import SettingError, UnreadableImageError
 from common.pixels import PHOTO_SUFFIXES
 from common.results import ResultFolder
+from common.tables import read_photo_table
 
 PATH_KEYS = ("image", "label", "fov")
 
@@ -196,7 +197,9 @@ def _check_outputs(outputs: Collection[str], output: Path, folder: Path) -> None
             )
 
 
-def list_photos(dataset_dir: str | Path, results: ResultFolder) -> list[dict[str, Any]]:
+def list_photos(
+    dataset_dir: str | Path, results: ResultFolder, table_path: str | Path | None = None
+) -> list[dict[str, Any]]:
     """List the photos of a folder and its sub-folders (or one photo) that are not done yet.
 
     Linked sub-folders are read too, each folder once. What cannot be read, what is no regular file, and files that are
@@ -206,14 +209,16 @@ def list_photos(dataset_dir: str | Path, results: ResultFolder) -> list[dict[str
     Args:
         dataset_dir: a folder, or one file.
         results: the folder of the results; its finished images are skipped.
+        table_path: CSV file with what is known of each photo (`common.tables.read_photo_table`), or None.
 
     Returns:
         Items with ``image`` (path), ``name`` (path relative to the folder) and ``output_name`` (what its outputs' names
-        begin with; no two inputs share it), sorted by path.
+        begin with; no two inputs share it), and with what the table says of them (``eye``, ``patient``,
+        ``pixel_size``), sorted by path.
 
     Raises:
         SettingError: the folder does not exist, holds no photo, is the output folder, or is not the one whose photos
-            the results are of.
+            the results are of; or the table is wrong.
     """
     given = Path(dataset_dir)
     if not given.exists():
@@ -239,6 +244,7 @@ def list_photos(dataset_dir: str | Path, results: ResultFolder) -> list[dict[str
             f"The input {given} holds no photo: {len(names)} files, none ending in "
             f"{', '.join(sorted(PHOTO_SUFFIXES))}.{also[:1000]}"
         )
+    known: Mapping[str, Mapping[str, Any]] = {} if table_path is None else read_photo_table(table_path, photos)
     results.bind_input(folder)
     outputs = _output_names(photos, results.outputs)
     _check_outputs(outputs.values(), output, inputs)
@@ -248,7 +254,7 @@ def list_photos(dataset_dir: str | Path, results: ResultFolder) -> list[dict[str
     for name in sorted(failures):
         results.add_failure(name, "list", failures[name])
     items = [
-        {"image": str(folder / name), "name": name, "output_name": outputs[name]}
+        {**known.get(name, {}), "image": str(folder / name), "name": name, "output_name": outputs[name]}
         for name in photos
         if name not in results.done
     ]

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import re
 import warnings
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
+from common import tables
 from common.errors import SettingError
 from common.pixels import PHOTO_SUFFIXES, read_pixels
 
@@ -29,11 +28,6 @@ BINARY: frozenset[int] = frozenset()
 
 SHARES: frozenset[int] = frozenset(range(256))
 """The value rule of a soft map, in which a grey value is the share of experts who agree, for `Dataset.masks`."""
-
-EYES: Mapping[str, str] = {
-    "od": "OD", "r": "OD", "re": "OD", "right": "OD", "os": "OS", "l": "OS", "le": "OS", "left": "OS"
-}  # fmt: skip
-"""The eye of an item, right OD or left OS, by what tables write for it in lower case."""
 
 
 class DataListError(SettingError):
@@ -314,31 +308,15 @@ def test_after(numbers: Mapping[str, int], train_first: int | None) -> dict[str,
 
 
 def read_table(path: Path, what: str) -> list[dict[str, str]]:
-    """Read a CSV file with a header.
-
-    Args:
-        path: the file.
-        what: name of the table in an error.
-
-    Returns:
-        A row for each line, by column name in lower case; spaces around names and values are taken away.
+    """Read a CSV file with a header (`common.tables.read_table`).
 
     Raises:
-        DataListError: it cannot be read, or has no header.
+        DataListError: it cannot be read, has no header, or has two columns of one name.
     """
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            lines = list(csv.reader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataListError(f"{what} {path} cannot be read ({error})") from error
-    if not lines:
-        raise DataListError(f"{what} {path} is empty")
-    columns = [column.strip().lower() for column in lines[0]]
-    return [
-        dict(zip_longest(columns, (value.strip() for value in line[: len(columns)]), fillvalue=""))
-        for line in lines[1:]
-        if any(value.strip() for value in line)
-    ]
+        return tables.read_table(path, what)
+    except SettingError as error:
+        raise DataListError(str(error)) from error
 
 
 def natural_order(text: str) -> tuple[list[tuple[int, str]], str]:

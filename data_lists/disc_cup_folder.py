@@ -24,10 +24,10 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
+from common.tables import EYES
 from data_lists._base import (
     BINARY,
     DISC_CUP,
-    EYES,
     DataListError,
     DataListWarning,
     Dataset,

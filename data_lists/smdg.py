@@ -39,7 +39,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from common.pixels import PHOTO_SUFFIXES, read_pixels
-from data_lists._base import DISC_CUP, EYES, SHARES, DataListError, DataListWarning, Dataset, Item, Tree, read_table
+from common.tables import EYES
+from data_lists._base import DISC_CUP, SHARES, DataListError, DataListWarning, Dataset, Item, Tree, read_table
 from data_lists._checks import in_parallel, read
 
 TABLE = "metadata - standardized.csv"

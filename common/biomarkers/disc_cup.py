@@ -26,6 +26,12 @@ EYE_MARGIN = 0.1
 # A field of view narrower than this many disc diameters (of about 7 degrees) is cut around the disc: its place in
 # there says nothing. A photo of 30 degrees is more than 4 wide, one of 45 degrees more than 6.
 EYE_MIN_DISC_DIAMETERS = 3.5
+# A disc wider or higher than this share of the field of view's width is none: even a large one (9 degrees) in a narrow
+# photo (20 degrees) is smaller.
+_MAX_DISC_SHARE = 0.5
+# Share of its convex hull that a disc fills at least: the 345 that experts drew in Drishti-GS1, REFUGE and IDRiD fill
+# 0.994 and more.
+_MIN_SOLIDITY = 0.9
 # The rim counts as absent where it is thinner than this share of the disc's diameter (20 micrometres), ...
 NO_RIM_RATIO = 0.01
 # ... or than this many pixels, which no mask can show.
@@ -545,7 +551,8 @@ def disc_cup_biomarkers(
     Returns:
         Values and notes. Without a disc, all numbers are NaN; without a cup, those that need one. Without an eye, the
         nasal and the temporal quadrant are NaN. The tilt of a circle is NaN. Also noted: a disc that touches the edge
-        of the photo, and one that lies where it does in the other eye than the one that is given.
+        of the photo; one that lies where it does in the other eye than the one that is given; and what can hardly be a
+        disc, since it is larger than half of the field of view or fills less than 0.9 of its convex hull.
 
     Raises:
         ValueError: a mask is not a two-dimensional array of bool, the shapes differ, the eye is neither ``OD``, ``OS``
@@ -562,7 +569,8 @@ def disc_cup_biomarkers(
         raise ValueError(f"pixel_size is {pixel_size}; give the side of a pixel in micrometres, or None if unknown.")
 
     box = bounding_box(disc)
-    place = None if field_of_view is None else _eye_from_boxes(box, bounding_box(field_of_view))
+    view = None if field_of_view is None else bounding_box(field_of_view)
+    place = None if view is None else _eye_from_boxes(box, view)
     side = eye or place
     words = {"eye": side or _UNKNOWN, "isnt_rule": _UNKNOWN}
     numbers = dict.fromkeys(_PLAIN_COLUMNS + _PIXEL_COLUMNS, math.nan)
@@ -573,6 +581,10 @@ def disc_cup_biomarkers(
     notes = []
     if min(box[0].start, box[1].start) == 0 or box[0].stop == disc.shape[0] or box[1].stop == disc.shape[1]:
         notes.append("disc is cut off by the edge of the photo")
+    if view is not None and max(whole.shape) > _MAX_DISC_SHARE * _size(view)[1]:
+        notes.append("disc is larger than half of the field of view: it may be no disc")
+    if _solidity(whole) < _MIN_SOLIDITY:
+        notes.append("disc has a ragged outline: it may be no disc")
     if eye and place and eye != place:
         notes.append(f"eye is given as {eye}, but the disc lies where it does in {place}")
     moments = _moments(whole)
@@ -595,6 +607,17 @@ def disc_cup_biomarkers(
     if side is None:
         notes.append("eye unknown: no nasal and no temporal quadrant, no ISNT rule")
     return Biomarkers(_columns(words, numbers, pixel_size), tuple(notes))
+
+
+def _solidity(mask: NDArray[np.bool_]) -> float:
+    """Share of the pixels in the convex hull of its pixels' middles that a mask has; 1 for a convex region.
+
+    The pixels in the hull are counted by Pick's theorem: area + (points on the border) / 2 + 1.
+    """
+    hull = cv2.convexHull(cv2.findNonZero(np.ascontiguousarray(mask).view(np.uint8)))
+    steps = np.abs(hull[:, 0] - np.roll(hull[:, 0], 1, axis=0))
+    inside = cv2.contourArea(hull) + int(np.gcd(steps[:, 0], steps[:, 1]).sum()) / 2 + 1
+    return float(np.count_nonzero(mask) / inside)
 
 
 def _disc_numbers(disc: NDArray[np.bool_], moments: _Moments) -> dict[str, float]:

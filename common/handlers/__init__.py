@@ -1,6 +1,6 @@
 """Ignite handlers: checkpoints, result tables, figures, reports."""
 
-from common.handlers.checkpoint import BestWeights, EarlyStop, ResumableTraining
+from common.handlers.checkpoint import BestWeights, EarlyStop, ResumableTraining, WeightAverage
 from common.handlers.disc_cup import DiscCupReport
 from common.handlers.evaluation import SegmentationReport
 from common.handlers.figures import FigurePanels, LearningCurves, NormalizedPhoto
@@ -16,4 +16,5 @@ __all__ = [
     "ResultWriter",
     "ResumableTraining",
     "SegmentationReport",
+    "WeightAverage",
 ]

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
+from ignite.handlers import EMAHandler
 from monai.data.utils import set_rnd
 from monai.handlers import EarlyStopHandler
 from torch import nn
@@ -113,6 +114,57 @@ class EarlyStop(EarlyStopHandler):
         """Restore them."""
         handler: Any = self._handler
         handler.load_state_dict(dict(state))
+
+
+class WeightAverage:
+    """Keeps an exponential moving average of the weights of a training, to be validated and saved in their place.
+
+    After each iteration the average ``a`` of each weight ``w`` becomes ``(1 - momentum) a + momentum w``; running means
+    and variances of normalisation layers are averaged too (Tarvainen and Valpola, Mean teachers are better role models,
+    NeurIPS 2017). It is Ignite's `EMAHandler` that can be switched off, begins with the weights that the training
+    begins with, and has a state. Attach it to the trainer, before `ResumableTraining`.
+
+    Args:
+        network: the network that is trained.
+        momentum: above 0 and below 1; about the last ``1 / momentum`` iterations count. None for no average.
+
+    Attributes:
+        network: the network with the averaged weights; without an average, the one that is trained.
+
+    Raises:
+        SettingError: the momentum is no such number.
+    """
+
+    def __init__(self, network: nn.Module, momentum: float | None = None) -> None:
+        if momentum is not None and not (isinstance(momentum, float) and 0 < momentum < 1):
+            raise SettingError(f"ema_momentum is {momentum!r}; give a number above 0 and below 1, or None.")
+        self.trained = _bare(network)
+        self.handler = None if momentum is None else EMAHandler(self.trained, momentum, handle_buffers="update")
+        self.network: nn.Module = self.trained if self.handler is None else self.handler.ema_model
+
+    def attach(self, engine: Engine) -> None:
+        """Register with the trainer."""
+        if self.handler is not None:
+            engine.add_event_handler(Events.STARTED, self._begin)
+            self.handler.attach(engine)
+
+    def _begin(self, engine: Engine) -> None:
+        self.network.load_state_dict(self.trained.state_dict())
+
+    def state_dict(self) -> dict[str, Any]:
+        """The averaged weights; nothing without an average."""
+        return {} if self.handler is None else self.network.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore them.
+
+        Raises:
+            ValueError: there are some, but no average is wanted.
+        """
+        if self.handler is not None:
+            self.network.load_state_dict(state)
+        elif state:
+            raise ValueError("it was made with ema_momentum")
 
 
 class ResumableTraining:

@@ -20,7 +20,7 @@ _STYLES: dict[str, Callable[..., NDArray[np.uint8]]] = {"fill": overlay, "outlin
 
 
 class ResultWriter:
-    """Writes one row and the files of every photo as soon as it is done.
+    """Writes one row and the files of every photo as soon as it is done; the row names the patient where it is known.
 
     Per photo: ``<name>_<structure>.png`` for every structure (uint8, 0/255, the photo's own size),
     ``<name>_overlay.jpg``, with ``save_probability`` ``<name>_probability_<structure>.png`` (16 bits, 65535 is 1), and
@@ -87,6 +87,8 @@ class ResultWriter:
         name = data["output_name"]
         masks = {structure: to_picture(data[self.pred_key][[i]]) for i, structure in enumerate(self.structures)}
         row: dict[str, Any] = {"image": data["name"]}
+        if "patient" in data:
+            row["patient"] = data["patient"]
         for structure, mask in masks.items():
             row[f"mask_{structure}"] = f"{name}_{structure}.png"
             self.results.write(row[f"mask_{structure}"], encode_mask(mask))

@@ -37,7 +37,7 @@ class CoarseToFineInferer(Inferer):
     frame. The logits of the last square are put back at their place.
 
     Args:
-        size: side of the network's input in pixels.
+        size: side of the network's input in pixels, a multiple of 32.
         margin: side of the square, in diameters of the object.
         passes: largest number of passes after the first one.
         candidates: largest number of objects of the first pass that get a second look.
@@ -57,8 +57,8 @@ class CoarseToFineInferer(Inferer):
         mirrored_views: int = 4,
         fill: float = 0.0,
     ) -> None:
-        if not (isinstance(size, int) and size >= 32):
-            raise SettingError(f"view_size is {size!r}; give a whole number of pixels, at least 32.")
+        if not (isinstance(size, int) and size >= 32 and size % 32 == 0):
+            raise SettingError(f"view_size is {size!r}; give a multiple of 32 pixels, such as 256.")
         self.size = size
         self.margin = margin
         self.passes = passes

@@ -35,7 +35,7 @@ class VesselBiomarkersd(MapTransform):
     Args:
         keys: the mask.
         fov_key: mask of the field of view, ``(1, W, H)``.
-        pixel_size: micrometres per pixel of the photo, or None when it is not known.
+        pixel_size: micrometres per pixel of photos whose item has no ``pixel_size``, or None when it is not known.
         allow_missing_keys: do not raise when a key is missing.
 
     Raises:
@@ -59,7 +59,8 @@ class VesselBiomarkersd(MapTransform):
         d = dict(data)
         field_of_view = to_picture(d[self.fov_key]) > 0
         for key in self.key_iterator(d):
-            found = vessel_biomarkers(to_picture(d[key]) > 0, field_of_view, pixel_size=self.pixel_size)
+            pixel_size = d.get("pixel_size", self.pixel_size)
+            found = vessel_biomarkers(to_picture(d[key]) > 0, field_of_view, pixel_size=pixel_size)
             d["biomarkers"] = {**d.get("biomarkers", {}), **found.values}
             d["note"] = "; ".join(part for part in (str(d.get("note", "")), *found.notes) if part)
         return d

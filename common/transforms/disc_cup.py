@@ -255,11 +255,19 @@ def _largest_filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return filled.view(np.bool_)
 
 
-def _ellipse_of(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The ellipse fitted to a region's outline (Fitzgibbon et al., IEEE TPAMI 1999); of a tiny region, itself."""
+def _ellipse_of(mask: NDArray[np.bool_], frame: tuple[int, int, int, int]) -> NDArray[np.bool_]:
+    """The ellipse fitted to a region's outline (Fitzgibbon et al., IEEE TPAMI 1999); of a tiny region, itself.
+
+    ``frame`` is the photo in the coordinates of the mask: first column, first row, last column, last row. The outline
+    on it is where the photo cuts the region off, and takes no part.
+    """
     contours, _ = cv2.findContours(np.ascontiguousarray(mask).view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     outline: NDArray[Any] | None = max(contours, key=len, default=None)
-    if outline is None or len(outline) < 5:
+    if outline is None:
+        return mask
+    points = outline[:, 0]
+    outline = outline[((points > frame[:2]) & (points < frame[2:])).all(axis=1)]
+    if len(outline) < 5:
         return mask
     drawn = np.zeros(mask.shape, dtype=np.uint8)
     cv2.ellipse(drawn, cv2.fitEllipseDirect(outline), 1, thickness=cv2.FILLED)
@@ -274,7 +282,8 @@ def disc_cup_masks(
     Args:
         probability: ``(2, H, W)`` (or ``(2, W, H)``): disc, cup.
         threshold: probability from which a pixel counts.
-        ellipse: whether to replace each region by the ellipse fitted to its outline.
+        ellipse: whether to replace each region by the ellipse fitted to its outline, without what of it lies on the
+            edge of the photo.
 
     Returns:
         Masks in the same shape; all False where no disc was found.
@@ -291,8 +300,9 @@ def disc_cup_masks(
     disc = _largest_filled(above[rows, columns])
     cup = _largest_filled(np.ascontiguousarray(probability[1, rows, columns] >= threshold) & disc)
     if ellipse:
-        disc = _ellipse_of(disc)
-        cup = _ellipse_of(cup) & disc
+        frame = (-columns.start, -rows.start, above.shape[1] - 1 - columns.start, above.shape[0] - 1 - rows.start)
+        disc = _ellipse_of(disc, frame)
+        cup = _ellipse_of(cup, frame) & disc
     masks[0, rows, columns], masks[1, rows, columns] = disc, cup
     return masks
 
@@ -339,7 +349,7 @@ class DiscCupBiomarkersd(MapTransform):
     Args:
         keys: the masks.
         fov_key: mask of the field of view, ``(1, W, H)``.
-        pixel_size: micrometres per pixel of the photo, or None when it is not known.
+        pixel_size: micrometres per pixel of photos whose item has no ``pixel_size``, or None when it is not known.
 
     Raises:
         SettingError: the pixel size is no positive number.
@@ -360,7 +370,7 @@ class DiscCupBiomarkersd(MapTransform):
         for key in self.key_iterator(d):
             disc, cup = (to_picture(d[key][[channel]]) > 0 for channel in range(2))
             eye = d.get("eye") or eye_from_name(str(d.get("name", ""))) or eye_from_position(disc, circle)
-            found = disc_cup_biomarkers(disc, cup, circle, eye=eye, pixel_size=self.pixel_size)
+            found = disc_cup_biomarkers(disc, cup, circle, eye=eye, pixel_size=d.get("pixel_size", self.pixel_size))
             d["biomarkers"] = {**d.get("biomarkers", {}), **found.values}
             d["note"] = "; ".join(part for part in (str(d.get("note", "")), *found.notes) if part)
         return d

@@ -297,8 +297,8 @@ class FieldOfViewd(MapTransform, InvertibleTransform):
         self.modes = (mode,) * len(self.keys) if isinstance(mode, str) else tuple(mode)
         if len(self.modes) != len(self.keys) or not set(self.modes) <= set(_INTERPOLATION):
             raise SettingError(f"mode is {mode}; give one of {sorted(_INTERPOLATION)}, or one for each key.")
-        if diameter < 32:
-            raise SettingError(f"diameter is {diameter}; the field of view needs at least 32 pixels.")
+        if not (isinstance(diameter, int) and diameter >= 32):
+            raise SettingError(f"diameter is {diameter!r}; give a whole number of pixels, at least 32.")
         self.ref_key = ref_key
         self.diameter = diameter
         self.blank = blank

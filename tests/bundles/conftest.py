@@ -56,6 +56,7 @@ class Bundle:
         outlined: whether the overlay shows the outlines of the masks; else it fills them.
         cleaned: whether the masks are more than the pixels whose probability reaches the threshold.
         words: columns of words.
+        table: columns of `table_path` that change the results; none where the bundle takes no table.
         metrics: metrics of the evaluation report, beside those that every report has.
         report: parts of the evaluation report, beside ``settings`` and ``structures``.
     """
@@ -76,6 +77,7 @@ class Bundle:
     outlined: bool = False
     cleaned: bool = False
     words: Sequence[str] = ()
+    table: Sequence[str] = ()
     metrics: Sequence[str] = ()
     report: Sequence[str] = ()
 
@@ -121,6 +123,7 @@ TABLE = [
         nothing_found="no vessel found",
         floor=0.6,
         masks={"label": "mask"},
+        table=("patient", "pixel_size"),
         training={"patch_size": 64, "patches_per_image": 2},
         metrics=("cldice",),
     ),
@@ -141,6 +144,7 @@ TABLE = [
         outlined=True,
         cleaned=True,
         words=("eye", "isnt_rule"),
+        table=("eye", "patient", "pixel_size"),
         report=("photos",),
     ),
 ]

@@ -80,9 +80,9 @@ def inferred(
     output_of: Callable[..., Output],
 ) -> Output:
     """One run by the command, from another working directory and with relative paths."""
-    given = {**options(bundle, photos, Path("results/today")), "dataset_dir": photos.folder.name}
+    given = {**options(bundle, photos, Path("results") / bundle.name), "dataset_dir": photos.folder.name}
     log = command(photos.folder.parent, "run", **given, **blue)
-    return output_of(photos.folder.parent / "results" / "today", log)
+    return output_of(photos.folder.parent / "results" / bundle.name, log)
 
 
 @pytest.mark.parametrize("name", PHOTOS)
@@ -304,6 +304,63 @@ def test_the_pixel_size_adds_columns_in_micrometres(
             assert float(row[name]) == pytest.approx(factor * pixels, rel=1e-4)
 
 
+def test_a_table_says_what_is_known_of_each_photo(
+    bundle: Bundle,
+    photos: Photos,
+    blue: dict[str, Any],
+    in_process: Callable[..., None],
+    output_of: Callable[..., Output],
+    tmp_path: Path,
+) -> None:
+    known = {"eye": ("right", "left"), "patient": ("P1", "P2"), "pixel_size": ("5", "7.5")}
+    cells = [["image", *bundle.table]]
+    for number, name in enumerate(("clinic A/landscape.png", "deep.tif")):
+        cells.append([name, *(known[column][number] for column in bundle.table)])
+    table = tmp_path / "known.csv"
+    table.write_text("".join(",".join(line) + "\n" for line in cells), encoding="utf-8")
+    folder = tmp_path / "in"
+    shutil.copytree(photos.folder / "clinic A", folder / "clinic A")
+
+    assert ("table_path" in bundle.read("inference")) == bool(bundle.table)
+    in_process(
+        "run",
+        **options(bundle, folder, tmp_path / "out"),
+        **blue,
+        **({"table_path": str(table)} if bundle.table else {}),
+    )
+
+    found = output_of(tmp_path / "out")
+    rows = [found.row(name) for name in ("clinic A/landscape.png", "clinic A/2024/deep.tif")]
+    for row, eye, patient, size in zip(rows, ("OD", "OS"), *list(known.values())[1:], strict=True):
+        if "patient" in bundle.table:
+            assert row["patient"] == patient
+        if "eye" in bundle.table:
+            assert row["eye"] == eye
+        if "pixel_size" in bundle.table:
+            lengths = [name for name in row if name.endswith("_um") and row[name]]
+            assert lengths
+            for name in lengths:
+                pixels = float(row[name.removesuffix("_um") + "_px"])
+                assert float(row[name]) == pytest.approx(float(size) * pixels, rel=1e-4)
+    if bundle.table:
+        assert str(table.resolve()) in (found.folder / "run.json").read_text(encoding="utf-8")
+
+
+def test_a_wrong_table_stops_the_run(
+    bundle: Bundle, photos: Photos, blue: dict[str, Any], setting_error: Callable[..., str], tmp_path: Path
+) -> None:
+    assert ("table_path" in bundle.read("inference")) == bool(bundle.table)
+    if not bundle.table:
+        return
+    table = tmp_path / "known.csv"
+    table.write_text("image,eyes\n" + "".join(f"{name},OD\n" for name in PHOTOS), encoding="utf-8")
+
+    sentence = setting_error("run", **options(bundle, photos, tmp_path / "out"), **blue, table_path=str(table))
+
+    assert f"The table {table} has the unknown column 'eyes': did you mean 'eye'?" in sentence
+    assert not (tmp_path / "out" / "results.csv").exists()
+
+
 def test_an_output_folder_within_the_input_folder_is_left_out(
     bundle: Bundle,
     photos: Photos,
@@ -519,6 +576,27 @@ def test_a_flag_that_is_a_word(
     sentence = setting_error("run", **options(bundle, photos, tmp_path / "out"), **blue, **{name: "false"})
 
     assert f"{name} is 'false': give True or False." in sentence
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("threshold", 1.5), ("mirrored_views", 3), ("diameter", 20), ("diameter", "large"), ("pixel_size", 0)],
+)
+def test_a_setting_out_of_its_range(
+    bundle: Bundle,
+    photos: Photos,
+    blue: dict[str, Any],
+    setting_error: Callable[..., str],
+    tmp_path: Path,
+    name: str,
+    value: Any,
+) -> None:
+    assert name in bundle.read("inference")
+
+    sentence = setting_error("run", **{**options(bundle, photos, tmp_path / "out"), **blue, name: value})
+
+    assert sentence.startswith(f"{name} is {value!r}; give ")
+    assert not (tmp_path / "out" / "results.csv").exists()
 
 
 def test_the_sentence_is_in_what_the_command_prints(

@@ -333,6 +333,47 @@ def test_another_network_is_one_setting(
     assert Training(tmp_path).epochs == [1]
 
 
+def test_averaged_weights_are_saved_and_the_average_goes_on(
+    bundle: Bundle, data: Data, in_process: Callable[..., None], tmp_path: Path
+) -> None:
+    config = bundle.read("train")
+    assert ("ema_momentum" in config) == ("average" in config)
+    if "ema_momentum" not in config:
+        return
+    given = {"network_def": bundle.tiny, "ema_momentum": 0.2}
+    in_process("run", **options(bundle, data, tmp_path, 1), **given)
+    training = Training(tmp_path)
+    saved = torch.load(tmp_path / "models" / "model.pt", weights_only=True)
+    content = torch.load(training.checkpoint(1), weights_only=True)
+    for name, tensor in content["average"].items():
+        assert torch.equal(saved[name], tensor.half() if tensor.is_floating_point() else tensor), name
+    assert any(not torch.equal(content["average"][name], tensor) for name, tensor in content["network"].items())
+
+    in_process("run", **options(bundle, data, tmp_path, 2), **given)
+
+    assert training.epochs == [1, 2]
+    assert set(torch.load(training.checkpoint(2), weights_only=True)["average"]) == set(content["network"])
+
+
+def test_a_schedule_of_each_iteration_is_a_config_file(
+    bundle: Bundle, data: Data, in_process: Callable[..., None], tmp_path: Path
+) -> None:
+    if not (bundle.root / "configs" / "warmup_cosine.json").is_file():
+        assert "warmup_cosine" not in (bundle.root / "docs" / "README.md").read_text(encoding="utf-8")
+        return
+    given = {**options(bundle, data, tmp_path, 2), "config_file": bundle.config("train", "warmup_cosine")}
+    for epochs in (1, 2):
+        training = {**given, "lr_scheduler#t_total": 8, "warmup_iterations": 2, "epochs": epochs}
+        in_process("run", **training, network_def=bundle.tiny)
+        content = torch.load(Training(tmp_path).checkpoint(epochs), weights_only=True)
+
+        done = 4 * epochs  # four photos, one a batch
+        assert content["lr_scheduler"]["last_epoch"] == content["trainer"]["iteration"] == done
+        share = 0.5 * (1 + np.cos(np.pi * (done - 2) / 6))
+        start = content["optimizer"]["param_groups"][0]["initial_lr"]
+        assert content["optimizer"]["param_groups"][0]["lr"] == pytest.approx(start * share, abs=1e-12)
+
+
 @pytest.fixture(scope="module")
 def on_two_processes(
     bundle: Bundle, data: Data, torchrun: Command, tmp_path_factory: pytest.TempPathFactory

@@ -538,6 +538,29 @@ def test_disc_at_the_edge_of_the_photo(right: int, down: int) -> None:
         assert found.startswith(note) if note else not found
 
 
+@pytest.mark.parametrize(("radius", "is_noted"), [(40, False), (70, False), (80, True)])
+def test_a_disc_that_is_too_large_for_the_field_of_view_is_noted(radius: int, is_noted: bool) -> None:
+    view = ellipse(148)
+    result = disc_cup_biomarkers(ellipse(radius), ellipse(20), view, eye="OD")
+    assert ("disc is larger than half of the field of view: it may be no disc" in result.note) == is_noted
+    assert result.values["disc_diameter_vertical_px"] == 2 * radius + 1
+    assert "larger" not in disc_cup_biomarkers(ellipse(radius), ellipse(20), eye="OD").note
+
+
+def test_a_disc_with_a_ragged_outline_is_noted() -> None:
+    cup = ellipse(20, 30)
+    for disc, is_noted in (
+        (ellipse(60, 85, 30), False),
+        (ellipse(4), False),
+        (ellipse(60) & ~ellipse(12, right=55), False),  # a notch
+        (ellipse(60) | ellipse(90, 8), True),  # a star
+        (ellipse(80) & ~ellipse(60, right=50), True),  # a crescent
+    ):
+        result = disc_cup_biomarkers(disc, cup, eye="OD")
+        assert ("disc has a ragged outline: it may be no disc" in result.note) == is_noted
+        assert result.values["disc_area_px2"] == np.count_nonzero(disc)
+
+
 def test_the_arguments_are_left_as_they_were() -> None:
     masks = [ellipse(80, 90), ellipse(40, right=60), ellipse(140)]
     copies = [mask.copy() for mask in masks]

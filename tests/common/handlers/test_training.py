@@ -19,7 +19,15 @@ from PIL import Image
 from torch import nn
 
 from common.errors import SettingError
-from common.handlers import BestWeights, EarlyStop, FigurePanels, LearningCurves, NormalizedPhoto, ResumableTraining
+from common.handlers import (
+    BestWeights,
+    EarlyStop,
+    FigurePanels,
+    LearningCurves,
+    NormalizedPhoto,
+    ResumableTraining,
+    WeightAverage,
+)
 from common.handlers.checkpoint import checkpoints
 
 
@@ -37,10 +45,13 @@ class Job:
         np.random.seed(0)
         random.seed(0)
         self.seen: list[float] = []
-        self.network = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Dropout(0.3), nn.Conv2d(4, 1, 1))
+        self.network = nn.Sequential(
+            nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Dropout(0.3), nn.Conv2d(4, 1, 1)
+        )
         self.optimizer = torch.optim.Adam(self.network.parameters(), 0.02)
         self.scheduler: Any = torch.optim.lr_scheduler.StepLR(self.optimizer, 2, 0.5)
-        self.best = BestWeights(self.network, folder / "model.pt")
+        self.average = WeightAverage(self.network, settings.pop("momentum", None))
+        self.best = BestWeights(self.average.network, folder / "model.pt")
         self.early = EarlyStop(
             patience=settings.pop("patience", 50),
             score_function=lambda engine: engine.state.metrics["dice"],
@@ -51,7 +62,7 @@ class Job:
         self.evaluator = SupervisedEvaluator(
             device=torch.device("cpu"),
             val_data_loader=DataLoader(Dataset(items()), batch_size=1),
-            network=self.network,
+            network=self.average.network,
             postprocessing=Compose([AsDiscreted("pred", threshold=0.0)]),
             key_val_metric={"dice": MeanDice(output_transform=from_engine(["pred", "label"]))},
             val_handlers=[*panels, self.early, self.best],
@@ -62,6 +73,7 @@ class Job:
             "network": self.network,
             "optimizer": self.optimizer,
             "lr_scheduler": self.scheduler,
+            "average": self.average,
             "early_stop": self.early,
             "best_weights": self.best,
         }
@@ -81,6 +93,7 @@ class Job:
                 ValidationHandler(1, self.evaluator),
                 LrScheduleHandler(self.scheduler, print_lr=False),  # type: ignore[arg-type]
                 *([self.curves] if figures else []),
+                self.average,
                 self.resumable,
             ],
         )
@@ -118,6 +131,55 @@ def test_interrupted_training_ends_as_if_it_had_not_been(tmp_path: Path) -> None
     assert rest.curves.values == whole.curves.values
     assert [path.name for path in checkpoints(tmp_path / "parts/models")] == ["checkpoint_epoch=4.pt"]
     assert (tmp_path / "parts/model.pt").is_file()
+
+
+def test_the_average_of_the_weights_is_validated_saved_and_restored(tmp_path: Path) -> None:
+    whole = Job(tmp_path / "whole", 4, momentum=0.25).run()
+    interrupted(tmp_path / "parts", 4, after=2, momentum=0.25)
+    rest = Job(tmp_path / "parts", 4, momentum=0.25).run()
+
+    saved = torch.load(tmp_path / "whole" / "model.pt", weights_only=True)
+    for key, value in whole.average.network.state_dict().items():
+        assert torch.equal(rest.average.network.state_dict()[key], value), key
+        assert key.endswith("num_batches_tracked") or not torch.equal(value, whole.network.state_dict()[key]), key
+    assert whole.best.best == rest.best.best == max(whole.evaluator.state.best_metric, rest.best.best)
+    assert saved.keys() == whole.network.state_dict().keys()
+
+
+def test_the_average_is_what_its_formula_says(tmp_path: Path) -> None:
+    job = Job(tmp_path, 2, momentum=0.25)
+    expected = {key: value.clone() for key, value in job.network.state_dict().items()}
+
+    def update() -> None:
+        for key, value in job.network.state_dict().items():
+            expected[key] = torch.lerp(expected[key], value, 0.25) if value.is_floating_point() else value
+
+    job.trainer.add_event_handler(Events.ITERATION_COMPLETED, update)
+    # The training begins with other weights than those that were there when the average was made.
+    with torch.no_grad():
+        for parameter in job.network.parameters():
+            parameter.add_(0.1)
+    expected = {key: value.clone() for key, value in job.network.state_dict().items()}
+    job.run()
+
+    for key, value in job.average.network.state_dict().items():
+        torch.testing.assert_close(value, expected[key])
+
+
+@pytest.mark.parametrize(("before", "after"), [(0.1, None), (None, 0.1)])
+def test_a_training_with_and_one_without_an_average_are_not_mixed(
+    tmp_path: Path, before: float | None, after: float | None
+) -> None:
+    Job(tmp_path, 1, momentum=before).run()
+
+    with pytest.raises(SettingError, match="does not fit this configuration"):
+        Job(tmp_path, 2, momentum=after).run()
+
+
+@pytest.mark.parametrize("momentum", [0, 1.0, -0.1, "0.1", True])
+def test_a_wrong_momentum_is_refused(momentum: Any) -> None:
+    with pytest.raises(SettingError, match="ema_momentum is"):
+        WeightAverage(nn.Conv2d(1, 1, 1), momentum)
 
 
 def test_finished_training_started_again_changes_nothing(tmp_path: Path) -> None:
@@ -192,7 +254,7 @@ def test_best_weights_are_kept(tmp_path: Path) -> None:
     best = job.best.best
     assert best is not None
     saved = torch.load(tmp_path / "model.pt", weights_only=True)
-    assert {value.dtype for value in saved.values()} == {torch.float16}
+    assert {value.dtype for value in saved.values()} == {torch.float16, torch.int64}
     before = (tmp_path / "model.pt").read_bytes()
     job.evaluator.state.metrics["dice"] = best - 0.1
     job.best(job.evaluator)

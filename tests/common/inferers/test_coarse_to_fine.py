@@ -69,7 +69,7 @@ def test_the_second_pass_sees_more_than_the_first() -> None:
 
 def test_the_square_is_about_the_asked_number_of_diameters() -> None:
     network = Bright()
-    CoarseToFineInferer(size=100, margin=2.5, mirrored_views=1)(scene(900, 900, 450, 400, 60)[None], network)
+    CoarseToFineInferer(size=96, margin=2.5, mirrored_views=1)(scene(900, 900, 450, 400, 60)[None], network)
 
     last = network.views[-1][0, 0] > 0.5
     share: NDArray[np.float64] = last.sum(0).numpy().max() / 100
@@ -111,12 +111,12 @@ def test_nothing_there_is_nothing_found() -> None:
 
 def test_what_lies_beyond_the_photo_has_the_value_of_black() -> None:
     network = Bright()
-    CoarseToFineInferer(size=60, passes=0, mirrored_views=1, fill=-1.0)(torch.zeros(1, 2, 120, 40), network)
+    CoarseToFineInferer(size=64, passes=0, mirrored_views=1, fill=-1.0)(torch.zeros(1, 2, 128, 64), network)
 
     (view,) = network.views
-    assert (view[0, 0, :, 22:38] == 0).all()
-    assert (view[0, 0, :, :18] == -1).all()
-    assert (view[0, 0, :, 42:] == -1).all()
+    assert (view[0, 0, :, 18:46] == 0).all()
+    assert (view[0, 0, :, :14] == -1).all()
+    assert (view[0, 0, :, 50:] == -1).all()
 
 
 def test_images_of_a_batch_do_not_mix() -> None:
@@ -128,7 +128,7 @@ def test_images_of_a_batch_do_not_mix() -> None:
         torch.testing.assert_close(together[number], alone)
 
 
-@pytest.mark.parametrize("size", [0, -5, 16, 64.0])
+@pytest.mark.parametrize("size", [0, -5, 16, 100, 64.0])
 def test_a_size_that_is_not_usable_is_refused(size: int) -> None:
     with pytest.raises(SettingError, match="view_size is"):
         CoarseToFineInferer(size=size)

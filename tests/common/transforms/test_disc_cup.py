@@ -197,6 +197,23 @@ def test_an_ellipse_replaces_a_ragged_outline() -> None:
     assert not (cup & ~disc).any()
 
 
+@pytest.mark.parametrize("turns", range(4))
+@pytest.mark.parametrize("cut", [140, 170, 200])
+def test_an_ellipse_of_a_disc_that_the_edge_of_the_photo_cuts_off(turns: int, cut: int) -> None:
+    whole = np.zeros((2, 200, 400), np.uint8)
+    for layer, size in zip(whole, ((120, 90), (80, 60)), strict=True):
+        cv2.ellipse(layer, ((190, 100), size, 20), 1, cv2.FILLED)
+    seen = np.rot90(whole[:, :, cut:], turns, axes=(1, 2)).copy()
+    masks = disc_cup_masks(seen.astype(np.float32), ellipse=True)
+
+    for mask, truth in zip(masks, seen > 0, strict=True):
+        assert 2 * np.count_nonzero(mask & truth) / (np.count_nonzero(mask) + np.count_nonzero(truth)) > 0.99
+
+
+def test_what_fills_the_whole_photo_has_no_ellipse() -> None:
+    assert disc_cup_masks(np.ones((2, 40, 50), np.float32), ellipse=True).all()
+
+
 def test_no_disc_means_no_cup() -> None:
     probability = np.zeros((2, 40, 50), np.float32)
     probability[1, 10:20, 10:20] = 1

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from common.errors import SettingError
+from common.tables import read_photo_table, read_table
+
+NAMES = ["a/left.png", "b/left.png", "right.png"]
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "eyes of the study.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_what_a_table_says_of_each_photo(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        "\ufeffImage, Eye ,patient,pixel_size,\n"
+        "right.png,OD,P 7,5.5,\n"
+        "b/left.png,Left,Müller,7,\n"
+        "a/left.png,unknown,3,8e0,\n"
+        ",,,,\n"
+        "of another folder.png,OS,4,8,\n",
+    )
+
+    assert read_photo_table(path, NAMES) == {
+        "right.png": {"eye": "OD", "patient": "P 7", "pixel_size": 5.5},
+        "b/left.png": {"eye": "OS", "patient": "Müller", "pixel_size": 7.0},
+        "a/left.png": {"patient": "3", "pixel_size": 8.0},
+    }
+
+
+@pytest.mark.parametrize(
+    ("cell", "eye"),
+    [("OS", "OS"), ("od", "OD"), ("Right", "OD"), ("left", "OS"), ("L", "OS"), ("", None), ("Unknown", None)],
+)
+def test_the_eye_in_every_spelling(tmp_path: Path, cell: str, eye: str | None) -> None:
+    (found,) = read_photo_table(write(tmp_path, f"image,eye\nx.png,{cell}\n"), ["x.png"]).values()
+
+    assert found.get("eye") == eye
+
+
+def test_a_file_name_stands_for_the_one_photo_that_has_it(tmp_path: Path) -> None:
+    path = write(tmp_path, "image,eye\nx.png,OD\n./clinic/y.png,OS\n")
+
+    assert read_photo_table(path, ["clinic/x.png", "clinic/y.png"]) == {
+        "clinic/x.png": {"eye": "OD"},
+        "clinic/y.png": {"eye": "OS"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "is empty"),
+        ("photo,eye\nx.png,OD\n", "has no column 'image'"),
+        ("image;eye\nx.png;OD\n", "has no column 'image', or no rows: .* by commas"),
+        ("image,eye\n", "has no column 'image', or no rows"),
+        ("image,eyes\nx.png,OD\n", "has the unknown column 'eyes': did you mean 'eye'?"),
+        (
+            "image,diagnosis\nx.png,healthy\n",
+            "has the unknown column 'diagnosis': leave it out; known are eye",
+        ),
+        ("image,eye,Eye\nx.png,OD,OS\n", "has two columns 'eye'"),
+        ("image,eye\nx.png,both\n", "has 'both' in the column 'eye' of x.png: give OD, OS, right, left or unknown"),
+        ("image,eye,patient\nx.png,OD,\n", "has '' in the column 'patient' of x.png: give the patient's name"),
+        ("image,pixel_size\nx.png,5 um\n", "has '5 um' in the column 'pixel_size' of x.png: give the micrometres"),
+        ("image,pixel_size\nx.png,0\n", "has '0' in the column 'pixel_size'"),
+        ("image,pixel_size\nx.png,nan\n", "has 'nan' in the column 'pixel_size'"),
+        ("image,pixel_size\nx.png,\n", "has '' in the column 'pixel_size'"),
+        ("image,eye\ny.png,OD\n", "has no row of the photo x.png"),
+        ("image,eye\nx.png,OD\nx.png,OS\n", "has two rows with the image 'x.png'"),
+    ],
+)
+def test_a_wrong_table_is_refused_with_its_name(tmp_path: Path, text: str, sentence: str) -> None:
+    path = write(tmp_path, text)
+
+    with pytest.raises(SettingError, match=sentence) as raised:
+        read_photo_table(path, ["x.png"])
+    assert str(path) in str(raised.value)
+
+
+def test_a_file_name_that_two_photos_have_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, "image,eye\nleft.png,OS\nright.png,OD\n")
+
+    with pytest.raises(SettingError, match=r"one row 'left\.png' for the photos a/left\.png and b/left\.png"):
+        read_photo_table(path, NAMES)
+
+
+def test_a_row_of_one_photo_does_not_serve_for_another_of_its_name(tmp_path: Path) -> None:
+    path = write(tmp_path, "image,eye\nx.png,OS\n")
+
+    with pytest.raises(SettingError, match=r"has no row of the photo a/x\.png"):
+        read_photo_table(path, ["a/x.png", "x.png"])
+
+
+def test_a_table_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "table.xlsx"
+    path.write_bytes(b"PK\x03\x04\xff\xfe")
+
+    with pytest.raises(SettingError, match=r"The table .*table\.xlsx cannot be read"):
+        read_table(path, "The table")
+    with pytest.raises(SettingError, match=r"The table .*gone\.csv cannot be read"):
+        read_photo_table(tmp_path / "gone.csv", NAMES)
