@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from monai.config import KeysCollection
@@ -202,8 +203,8 @@ class RandWindowd(Randomizable, MapTransform):
         keys: the features to cut, ``(C, G, G)``, upright.
         label_key: the label ``(S, W, H)`` at four steps for each of the grid.
         share: side of the window, as a share of the grid's side; 1 cuts nothing.
-        anywhere: probability that the window lies anywhere; else it lies around the first structure, with a shift of
-            up to a quarter of its side.
+        anywhere: probability that the window lies anywhere; else it lies around a point of a structure's outline, whose
+            distance from the window's middle is at most a quarter of the side along each axis.
         window_key: where its place is put.
 
     Raises:
@@ -231,12 +232,14 @@ class RandWindowd(Randomizable, MapTransform):
         grid = data.shape[1] // _STEP
         side = max(1, round(self.share * grid))
         anywhere, shift = self.R.random() < self.anywhere, self.R.uniform(0, 1, 2)
-        inside = torch.nonzero(data[0] > 0.5).float()
-        if anywhere or not len(inside):
+        masks = (data > 0.5).cpu().numpy().astype(np.uint8)
+        outlines = [np.argwhere(mask - cv2.erode(mask, np.ones((3, 3), np.uint8))) for mask in masks]
+        outlines = [places for places in outlines if len(places)]
+        if anywhere or not outlines:
             first = shift * (grid - side + 1)
         else:
-            middle = ((inside.amin(0) + inside.amax(0)) / 2 / _STEP).numpy()
-            first = middle - side / 2 + (shift - 0.5) * side / 2
+            places = outlines[self.R.randint(len(outlines))]
+            first = places[self.R.randint(len(places))] / _STEP - side / 2 + (shift - 0.5) * side / 2
         x, y = np.clip(np.floor(first), 0, grid - side).astype(int).tolist()
         return x, y, side
 

@@ -387,10 +387,13 @@ class HQSAM(nn.Module):
             tokens = torch.cat([tokens, embedded], dim=2)
         tokens = tokens.flatten(0, 1)
         source = final + encoder.no_mask_embed.weight.view(1, -1, 1, 1)
+        position = self._grid_position()
+        if self.freeze_encoder and torch.is_autocast_enabled(final.device.type):
+            # No gradient goes through the image here, and half the memory is half the time.
+            dtype = torch.get_autocast_dtype(final.device.type)
+            source, position = source.to(dtype), position.to(dtype)
         keys = source.flatten(2).transpose(1, 2)
-        queries, keys = _two_way(
-            decoder.transformer, keys, self._grid_position(), tokens, mask, not self.freeze_encoder
-        )
+        queries, keys = _two_way(decoder.transformer, keys, position, tokens, mask, not self.freeze_encoder)
         return queries, keys.transpose(1, 2).unflatten(2, grid)
 
     def _draw(

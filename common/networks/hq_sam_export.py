@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import fire
 import torch
 from monai.networks.utils import convert_to_onnx
 
 from common.networks.hq_sam import ABSENT, HQSAM, PATCH, HQSAMDecoder, HQSAMEncoder
+from common.networks.weights import load_weights
 
 
 def export_hq_sam(network: HQSAM, folder: str | Path) -> dict[str, Path]:
@@ -61,3 +63,21 @@ def export_hq_sam(network: HQSAM, folder: str | Path) -> dict[str, Path]:
             dynamo=False,
         )
     return files
+
+
+def export_weights(weights: str, folder: str, model_type: str = "vit_tiny", image_size: int = 224) -> None:
+    """Export the weights of a bundle or a training.
+
+    Args:
+        weights: path of ``model.pt``.
+        folder: where the four files are written.
+        model_type: of the network.
+        image_size: of the network, in pixels.
+    """
+    network = HQSAM(model_type, image_size)
+    load_weights(network, weights)
+    export_hq_sam(network, folder)
+
+
+if __name__ == "__main__":
+    fire.Fire(export_weights)
