@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import fire
 import torch
 from monai.networks.utils import convert_to_onnx
+from torch import nn
 
 from common.networks.hq_sam import ABSENT, HQSAM, PATCH, HQSAMDecoder, HQSAMEncoder
 from common.networks.weights import load_weights
@@ -38,7 +40,7 @@ def export_hq_sam(network: HQSAM, folder: str | Path) -> dict[str, Path]:
     prompts = torch.tensor([[side, side, 1], [0, 0, ABSENT]], dtype=torch.float32, device=device)
     prompts = prompts.expand(1, network.structures, -1, -1).contiguous()
     files = {name: folder / name for name in ("encoder.ts", "decoder.ts", "encoder.onnx", "decoder.onnx")}
-    parts = (
+    parts: tuple[tuple[str, nn.Module, tuple[torch.Tensor, ...], list[str], list[str], Any], ...] = (
         ("encoder", HQSAMEncoder(network), (image,), ["image"], ["final", "early"], {}),
         (
             "decoder",

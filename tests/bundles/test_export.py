@@ -68,6 +68,7 @@ def test_verify_net_in_out(bundle: Bundle, in_process: Callable[..., None], capl
 @pytest.fixture(scope="module")
 def torchscript(bundle: Bundle, command: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("torchscript")
+    tracing: dict[str, Any] = {"use_trace": True, "input_shape": shape_of(bundle)} if bundle.input_size else {}
     command(
         folder,
         "ckpt_export",
@@ -76,7 +77,7 @@ def torchscript(bundle: Bundle, command: Command, tmp_path_factory: pytest.TempP
         ckpt_file=str(bundle.weights),
         meta_file=str(bundle.root / "configs" / "metadata.json"),
         config_file=bundle.config("inference"),
-        **({"use_trace": True, "input_shape": shape_of(bundle)} if bundle.input_size else {}),
+        **tracing,
     )
     return folder / "model.ts"
 

@@ -151,9 +151,8 @@ def test_what_is_damaged_is_made_anew(
     content = bytearray(path.read_bytes())
     if damage == "a flipped byte":
         content[len(content) // 2] ^= 255
-    path.write_bytes(
-        {"cut short": content[: len(content) // 2], "empty": b"", "something else": b"text"}.get(damage, content)
-    )
+    other = {"cut short": bytes(content[: len(content) // 2]), "empty": b"", "something else": b"text"}
+    path.write_bytes(other.get(damage, bytes(content)))
 
     with caplog.at_level(logging.WARNING):
         found = dataset(items, network, tmp_path)[0]
