@@ -22,7 +22,8 @@ def encode_mask(mask: NDArray[Any]) -> bytes:
     """Encode a mask ``(H, W)`` as PNG with 0 and 255."""
     # Runs of equal pixels are long in a mask: this way it takes a quarter of the time and half the bytes.
     options = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
-    options += [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE]
+    if hasattr(cv2, "IMWRITE_PNG_FILTER"):  # since OpenCV 4.12, which NumPy 1 cannot have
+        options += [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE]
     return _encode(".png", (np.asarray(mask) > 0).astype(np.uint8) * 255, options)
 
 
