@@ -15,7 +15,6 @@ from PIL import Image
 from torch import nn
 
 from common.networks import load_weights
-from common.phantoms import fundus_phantom
 
 if TYPE_CHECKING:
     from tests.bundles.conftest import Bundle, Command
@@ -39,8 +38,9 @@ def inputs(
     """A phantom as the network gets it, in two sizes that are not square."""
 
     path = tmp_path_factory.mktemp("photo") / "photo.png"
-    Image.fromarray(fundus_phantom(320, 320, seed=3).photo).save(path)
-    made = workflow(bundle, "inference", **{**bundle.settings, "diameter": 320})
+    picture, _ = bundle.pictures_of.draw(320, 320, 3)
+    Image.fromarray(picture).save(path)
+    made = workflow(bundle, "inference", **{**bundle.settings, **bundle.pictures_of.canvas})
     photo = made.parser.get_parsed_content("preprocessing")({"image": str(path)})["image"]
     return [photo[None, :, :width, :height].as_tensor().contiguous() for width, height in SIZES]
 
@@ -106,7 +106,7 @@ def onnx_file(bundle: Bundle, command: Command, tmp_path_factory: pytest.TempPat
         meta_file=str(bundle.root / "configs" / "metadata.json"),
         config_file=bundle.config("inference"),
         use_trace=True,
-        input_shape=[1, 3, 256, 256],
+        input_shape=[1, bundle.pictures_of.channels, 256, 256],
         converter_kwargs={
             "input_names": ["image"],
             "output_names": ["pred"],
