@@ -92,7 +92,7 @@ class _Kept:
 
     Attributes:
         item: what the preprocessing has made of it, without prompts.
-        inferer: the bundle's inferer, which keeps the image's features.
+        inferer: the bundle's inferer as it is for many prompts; it keeps the image's features.
     """
 
     item: dict[str, Any]
@@ -136,6 +136,7 @@ class BundlePredictor:
         self._evaluator = SupervisedEvaluator(val_data_loader=[], **parts)
         self._evaluator.logger.setLevel("WARNING")
         self._inferer: Inferer = parts["inferer"]
+        self.network: torch.nn.Module = parts["network"]
 
     def __call__(self, image: Path, name: str, prompts: Mapping[str, Any] | None = None) -> Prediction:
         """Segment one image.
@@ -182,7 +183,8 @@ class BundlePredictor:
         key = hashlib.sha256(image.read_bytes() + name.encode()).hexdigest()
         if key not in self._kept:
             item = self._preprocessing({"image": str(image), "name": name})
-            self._kept[key] = _Kept(item, copy.deepcopy(self._inferer))
+            inferer: Any = self._inferer
+            self._kept[key] = _Kept(item, inferer.interactive())
         self._kept.move_to_end(key)
         if len(self._kept) > _KEPT_IMAGES:
             self._kept.popitem(last=False)
@@ -209,7 +211,7 @@ def _check_prompts(prompts: Mapping[str, Any], values: Mapping[str, int], width:
         if prompt.get("box"):
             places += [prompt["box"][:2], prompt["box"][2:]]
         for x, y in places:
-            if not (0 <= x < width and 0 <= y < height):
+            if not (0 <= x < width and 0 <= y < height):  # so NaN is refused too
                 raise SettingError(
                     f"The place ({x:g}, {y:g}) lies outside the image of {width}x{height} pixels: give its column, "
                     f"from 0 to {width - 1}, and its row, from 0 to {height - 1}."

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from common.bundles import available_bundles, open_bundle
 from common.label.inference import describe
-from common.phantoms import fundus_phantom
+from common.phantoms import fundus_phantom, oct_phantom
 from common.pixels import read_pixels
 from common.torchvision_compat import ensure_torchvision
 
@@ -35,11 +35,16 @@ HEIGHT, WIDTH = 300, 380
 INFERENCE: Mapping[str, Mapping[str, Any]] = {
     "vessel_segmentation": {"diameter": 288, "window_size": 160, "mirrored_views": 1},
     "disc_cup_segmentation": {"diameter": 384, "mirrored_views": 1},
+    "disc_cup_hqsam_segmentation": {"diameter": 384, "mirrored_views": 1},
+    "oct_layer_segmentation": {"columns": 128, "rows": 128, "mirrored_views": 1},
 }
 TRAINING: Mapping[str, Mapping[str, Any]] = {
     "vessel_segmentation": {"diameter": 160, "patch_size": 64, "patches_per_image": 1, "window_size": 96},
     "disc_cup_segmentation": {"diameter": 160, "view_size": 64, "views_per_image": 1},
+    "disc_cup_hqsam_segmentation": {"diameter": 160},
+    "oct_layer_segmentation": {"columns": 128, "rows": 128, "strip_columns": 64, "strip_rows": 96},
 }
+OF_SCANS = ("oct_layer_segmentation",)
 BUNDLES = list(available_bundles())
 THREADS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
@@ -89,6 +94,9 @@ def decode() -> Callable[[bytes], NDArray[Any]]:
 
 def draw_annotated(bundle: str, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """A picture of the kind that a bundle takes, and its label map as a person would draw it."""
+    if bundle in OF_SCANS:
+        scan = oct_phantom(HEIGHT, WIDTH, seed=seed)
+        return scan.scan, np.where(scan.labels > len(describe(available_bundles()[bundle]).values), 0, scan.labels)
     phantom = fundus_phantom(HEIGHT, WIDTH, seed=seed)
     labels = np.zeros((HEIGHT, WIDTH), np.uint8)
     for name, value in describe(available_bundles()[bundle]).values.items():
@@ -247,6 +255,16 @@ class Own:
             if column.startswith("mask_")
         }
 
+    def labels(self, image: str, values: Mapping[str, int]) -> NDArray[np.uint8]:
+        """The label map: as the bundle wrote it, or from its masks, the later structures over the earlier ones."""
+        if "labels" in self.rows[image]:
+            return read_pixels(self.folder / self.rows[image]["labels"])
+        masks = self.masks(image)
+        labels = np.zeros(next(iter(masks.values())).shape, np.uint8)
+        for name, value in values.items():
+            labels[masks[name]] = value
+        return labels
+
 
 @pytest.fixture(scope="session", params=BUNDLES)
 def bundle(request: pytest.FixtureRequest) -> str:
@@ -255,13 +273,25 @@ def bundle(request: pytest.FixtureRequest) -> str:
     return name
 
 
+def write_formats(folder: Path, picture: NDArray[np.uint8]) -> Path:
+    """Write a picture in several formats."""
+    for suffix in (".png", ".jpg", ".tif"):
+        write_photo(folder / f"eye_OD_{suffix[1:]}{suffix}", picture)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with one photo in several formats."""
-    folder = tmp_path_factory.mktemp("photos")
-    for suffix in (".png", ".jpg", ".tif"):
-        write_photo(folder / f"eye_OD_{suffix[1:]}{suffix}", draw_photo(3))
-    return folder
+    """A folder with one fundus photo in several formats."""
+    return write_formats(tmp_path_factory.mktemp("photos"), draw_photo(3))
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory, bundle: str, photos: Path) -> Path:
+    """A folder with one picture of the kind that each bundle takes, in several formats."""
+    if bundle not in OF_SCANS:
+        return photos
+    return write_formats(tmp_path_factory.mktemp("scans"), draw_annotated(bundle, 3)[0])
 
 
 def run_bundle(bundle: str, photos: Path, output: Path) -> Own:
@@ -273,9 +303,9 @@ def run_bundle(bundle: str, photos: Path, output: Path) -> Own:
 
 
 @pytest.fixture(scope="session")
-def own(tmp_path_factory: pytest.TempPathFactory, photos: Path, bundle: str) -> Own:
-    """What each bundle writes when it is run on the folder of photos."""
-    return run_bundle(bundle, photos, tmp_path_factory.mktemp("own"))
+def own(tmp_path_factory: pytest.TempPathFactory, pictures: Path, bundle: str) -> Own:
+    """What each bundle writes when it is run on the folder of pictures."""
+    return run_bundle(bundle, pictures, tmp_path_factory.mktemp("own"))
 
 
 @pytest.fixture(scope="session")

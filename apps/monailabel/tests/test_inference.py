@@ -18,15 +18,6 @@ from common.pixels import read_pixels
 SEGMENTATION = "disc_cup_segmentation"
 
 
-def expected(own: Any, image: str, values: dict[str, int]) -> Any:
-    """The label map that follows from the masks of the bundle's own run; later structures lie over earlier ones."""
-    masks = own.masks(image)
-    labels = np.zeros(next(iter(masks.values())).shape, np.uint8)
-    for name, value in values.items():
-        labels[masks[name]] = value
-    return labels
-
-
 def test_info_lists_every_bundle(server: Any) -> None:
     info = server.get("/info/")
     assert sorted(info["models"]) == sorted(info["trainers"]) == sorted(available_bundles())
@@ -41,22 +32,23 @@ def test_info_lists_every_bundle(server: Any) -> None:
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif"])
 def test_the_mask_is_that_of_the_bundles_own_run(
-    server: Any, bundle: str, own: Any, photos: Path, decode: Any, suffix: str
+    server: Any, bundle: str, own: Any, pictures: Path, decode: Any, suffix: str
 ) -> None:
     name = f"eye_OD_{suffix[1:]}"
-    server.upload_file(f"{bundle}_{name}", photos / f"{name}{suffix}")
+    server.upload_file(f"{bundle}_{name}", pictures / f"{name}{suffix}")
     mask = decode(server.infer(bundle, f"{bundle}_{name}", "image"))
     assert mask.dtype == np.uint8
     values = describe(available_bundles()[bundle]).values
-    np.testing.assert_array_equal(mask, expected(own, f"{name}{suffix}", values))
+    np.testing.assert_array_equal(mask, own.labels(f"{name}{suffix}", values))
     assert set(np.unique(mask).tolist()) > {0}
 
 
-def test_biomarkers_come_along(server: Any, bundle: str, own: Any, photos: Path) -> None:
-    server.upload_file("eye_OD_measured", photos / "eye_OD_png.png")
-    params = server.infer(bundle, "eye_OD_measured")
+def test_biomarkers_come_along(server: Any, bundle: str, own: Any, pictures: Path) -> None:
+    server.upload_file(f"{bundle}_OD_measured", pictures / "eye_OD_png.png")
+    params = server.infer(bundle, f"{bundle}_OD_measured")
     row = own.rows["eye_OD_png.png"]
-    files = ("image", "overlay", "figure", "note", *(name for name in row if name.startswith("mask_")))
+    files = {"image", "overlay", "figure", "labels", "profile", "volume", "note"}
+    files |= {name for name in row if name.startswith("mask_")}
     measured = [name for name in row if name not in files]
     assert measured
     assert set(params["biomarkers"]) == set(measured)
@@ -72,11 +64,11 @@ def test_biomarkers_come_along(server: Any, bundle: str, own: Any, photos: Path)
 
 
 def test_nifti_gives_a_mask_in_the_same_place(
-    server: Any, bundle: str, photos: Path, write: Any, decode: Any, tmp_path: Path
+    server: Any, bundle: str, pictures: Path, write: Any, decode: Any, tmp_path: Path
 ) -> None:
-    photo = read_pixels(photos / "eye_OD_png.png")
+    photo = read_pixels(pictures / "eye_OD_png.png")
     write(tmp_path / "photo.nii.gz", photo)
-    picture = decode(server.infer(bundle, "", "image", file=photos / "eye_OD_png.png"))
+    picture = decode(server.infer(bundle, "", "image", file=pictures / "eye_OD_png.png"))
     (tmp_path / "mask.nii.gz").write_bytes(server.infer(bundle, "", "image", file=tmp_path / "photo.nii.gz"))
     mask: Any = nibabel.load(tmp_path / "mask.nii.gz")
     assert mask.shape == (*picture.shape[::-1], 1)
