@@ -190,7 +190,11 @@ class BundlePredictor:
             self._kept.popitem(last=False)
         kept = self._kept[key]
         _check_prompts(prompts, self.description.values, *kept.item["photo"].shape[1:])
-        return self._run(self._place_prompts({**copy.deepcopy(kept.item), "prompts": dict(prompts)}), kept.inferer)
+        try:
+            item = self._place_prompts({**copy.deepcopy(kept.item), "prompts": dict(prompts)})
+        except ValueError as error:
+            raise SettingError(f"The prompts cannot be used: {error}") from error
+        return self._run(item, kept.inferer)
 
     def _run(self, item: dict[str, Any], inferer: Inferer) -> dict[str, Any]:
         """Run the evaluator on one preprocessed image and give all that is known of it then."""

@@ -21,6 +21,7 @@ from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from monailabel.interfaces.exception import MONAILabelException
 from monailabel.interfaces.tasks.batch_infer import BatchInferTask
+from monailabel.interfaces.tasks.infer_v2 import InferType
 from monailabel.interfaces.tasks.strategy import Strategy
 from monailabel.interfaces.tasks.train import TrainTask
 from monailabel.tasks.activelearning.first import First
@@ -30,6 +31,7 @@ from monailabel.utils.sessions import Sessions
 
 from common.bundles import available_bundles, find_bundle
 from common.errors import SettingError
+from common.label.inference import describe
 from lib.datastore import PhotoDatastore
 from lib.errors import refuse, removed_if_refused, told_to_client, unknown
 from lib.infer import BundleInfer
@@ -42,13 +44,19 @@ _logger = logging.getLogger(__name__)
 
 
 def chosen_bundles(conf: Mapping[str, str]) -> dict[str, Path]:
-    """The bundles that ``--conf models`` names, by default all.
+    """The bundles that ``--conf models`` names, by default all that the app can serve.
 
     Raises:
         SettingError: there is no such bundle.
     """
     names = [name.strip() for name in conf.get("models", _ALL).split(",")]
-    return available_bundles() if _ALL in names else {name: find_bundle(name) for name in names}
+    if _ALL not in names:
+        return {name: find_bundle(name) for name in names}
+    bundles = available_bundles()
+    for name in [name for name, path in bundles.items() if describe(path).kind != InferType.SEGMENTATION]:
+        _logger.warning(f"The bundle {name} is left out: it gives no segmentation.")
+        del bundles[name]
+    return bundles
 
 
 def bundle_settings(conf: Mapping[str, str], bundles: Mapping[str, Path]) -> dict[str, dict[str, Any]]:

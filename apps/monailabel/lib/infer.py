@@ -12,6 +12,7 @@ from typing import Any
 
 import nibabel
 import numpy as np
+import torch
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from monailabel.transform.post import FindContoursd
 from monailabel.transform.writer import PolygonWriter, write_itk
@@ -30,6 +31,21 @@ _VOLUMES = (*NIFTI_SUFFIXES, ".nrrd")
 # The first axis of a photo points to the left and the second to the back, as ITK and so 3D Slicer read pictures.
 _AFFINE_OF_PHOTOS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _POLYGON_OUTPUTS = ("asap", "dsa", "json")
+
+
+def torch_device(name: Any) -> torch.device:
+    """Give the device that a client names; its name becomes part of a config, so it has to be one.
+
+    Args:
+        name: as in `device_list` or as PyTorch names it; None is the best there is.
+
+    Raises:
+        SettingError: there is no such device.
+    """
+    try:
+        return torch.device(name_to_device(name))
+    except (AttributeError, IndexError, RuntimeError, TypeError) as error:
+        raise SettingError(f"device is {name!r}; give one of {', '.join(device_list())}.") from error
 
 
 def _numbers(name: str, values: Any, counts: tuple[int, ...]) -> list[float]:
@@ -131,11 +147,11 @@ class BundleInfer(InferTask):
         weights = self.fine_tuned if self.fine_tuned.is_file() else shipped
         return str(weights) if weights.is_file() or not validate else None
 
-    def predictor(self, device: str | None = None) -> BundlePredictor:
+    def predictor(self, device: Any = None) -> BundlePredictor:
         """The bundle with the newest weights on a device.
 
         Args:
-            device: as a client names it, or None for the best there is.
+            device: see `torch_device`.
 
         Raises:
             HTTPException: the bundle has no weights.
@@ -147,7 +163,7 @@ class BundleInfer(InferTask):
                 HTTPStatus.CONFLICT,
                 f"The bundle {self.bundle.name} has no weights: train it, or put them at {self.fine_tuned}.",
             )
-        name = str(name_to_device(device))
+        name = str(torch_device(device))
         state = Path(weights).stat()
         stamp = (weights, state.st_mtime_ns, state.st_size)
         with self._lock:

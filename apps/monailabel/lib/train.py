@@ -11,19 +11,41 @@ from typing import Any
 
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from monailabel.interfaces.tasks.train import TrainTask
-from monailabel.utils.others.generic import device_list, name_to_device
+from monailabel.utils.others.generic import device_list
 
 from common.errors import SettingError
 from common.label import Annotation, fine_tune, remap
 from common.label.inference import describe
 from common.label.training import SUMMARY
 from common.pixels import read_pixels
+from lib.infer import torch_device
 
 _MAX_EPOCHS = 20
 _VALIDATION = 0.2
 _LEARNING_RATE = 2e-4
 
 _logger = logging.getLogger(__name__)
+
+
+def plain_settings(settings: Any) -> dict[str, Any]:
+    """Check that what a client sets are numbers: texts would be paths of the server, or be run as Python by MONAI.
+
+    Args:
+        settings: id of ``train.json`` to value.
+
+    Returns:
+        The settings.
+
+    Raises:
+        SettingError: a value is something else than a number, true, false, or a list of these.
+    """
+    if not isinstance(settings, dict):
+        raise SettingError(f"settings is {settings!r}; give ids of train.json and their values.")
+    for name, value in settings.items():
+        values = value if isinstance(value, list) else [value]
+        if not all(isinstance(single, int | float) for single in values):
+            raise SettingError(f"The setting {name} is {value!r}; a client can set numbers, true and false.")
+    return settings
 
 
 class BundleTrain(TrainTask):
@@ -63,7 +85,7 @@ class BundleTrain(TrainTask):
 
         Args:
             request: ``max_epochs``, ``val_split`` (share of the patients), ``learning_rate``, ``pretrained`` (start
-                from the newest weights), ``device``, and ``settings``: further ids of ``train.json``.
+                from the newest weights), ``device``, and ``settings``: further ids of ``train.json``, as numbers.
             datastore: photos and labels. A label with the bundle's name as its tag counts, else the final one; the
                 ``patient`` in a photo's info keeps photos of one patient together.
 
@@ -75,14 +97,14 @@ class BundleTrain(TrainTask):
         """
         shipped = self.bundle / "models" / "model.pt"
         newest = self.weights if self.weights.is_file() else shipped
-        settings = {
+        numbers = {
             "epochs": request.get("max_epochs", _MAX_EPOCHS),
             "val_interval": 1,
             "checkpoint_interval": request.get("max_epochs", _MAX_EPOCHS),
             "learning_rate": request.get("learning_rate", _LEARNING_RATE),
-            "device": f"$torch.device('{name_to_device(request.get('device'))}')",
-            **request.get("settings", {}),
+            **plain_settings(request.get("settings", {})),
         }
+        settings = {**plain_settings(numbers), "device": f"$torch.device('{torch_device(request.get('device'))}')"}
         started = datetime.now(tz=UTC).strftime("%Y%m%dT%H%M%S")
         return fine_tune(
             self.bundle,

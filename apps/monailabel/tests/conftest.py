@@ -35,7 +35,7 @@ HEIGHT, WIDTH = 300, 380
 INFERENCE: Mapping[str, Mapping[str, Any]] = {
     "vessel_segmentation": {"diameter": 288, "window_size": 160, "mirrored_views": 1},
     "disc_cup_segmentation": {"diameter": 384, "mirrored_views": 1},
-    "disc_cup_hqsam_segmentation": {"diameter": 384, "mirrored_views": 1},
+    "disc_cup_hqsam_segmentation": {"mirrored_views": 1},
     "oct_layer_segmentation": {"columns": 128, "rows": 128, "mirrored_views": 1},
 }
 TRAINING: Mapping[str, Mapping[str, Any]] = {
@@ -233,7 +233,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     settings.MONAI_LABEL_APP_DIR, settings.MONAI_LABEL_STUDIES = str(APP), str(studies)
     settings.MONAI_LABEL_APP_CONF = conf()
     with TestClient(api, raise_server_exceptions=False) as client:
-        client.studies = studies  # type: ignore[attr-defined]
+        client.studies = studies
         yield client
 
 

@@ -156,6 +156,8 @@ def test_a_file_of_the_server_is_not_read_by_its_path(app: Any, photo: str) -> N
         ('{"label": "fovea"}', "has no label 'fovea': give one of disc, cup"),
         ('{"result_extension": ".jpg"}', "result_extension is '.jpg'; give one of .png"),
         ('{"result_extension": "/../../x.png"}', "result_extension is '/../../x.png'"),
+        ('{"device": "cpu\') or 1/0 or (\'"}', "device is"),
+        ('{"device": 7}', "device is 7"),
         ('{"roi": [1, 2, 3]}', "roi has [1, 2, 3]; give 4 or 6 numbers"),
         ('{"foreground": ["a"]}', "foreground has 'a'; give 2 or 3 numbers"),
         ('{"prompts": [1]}', "prompts is [1]; give the prompts of each structure"),

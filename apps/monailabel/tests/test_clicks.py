@@ -100,7 +100,7 @@ def test_prompts_that_cannot_be_used(app: Any, model: str, photos: Path, params:
 def test_the_image_is_encoded_once(model: str, photos: Path, tmp_path: Path, draw: Any, write: Any) -> None:
     predictor = BundlePredictor(available_bundles()[model], {"diameter": 384})
     encoded: list[torch.Tensor] = []
-    network = predictor.network
+    network: Any = predictor.network
     encode = network.encode
 
     def counted(image: torch.Tensor) -> Any:

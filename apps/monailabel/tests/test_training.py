@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -65,13 +67,35 @@ def test_too_few_labels_is_said(server: Any, bundle: str) -> None:
     assert any("val_split is 1.5" in line for line in status["details"])
 
 
-def test_labels_of_another_bundle_are_left_out(server: Any, draw: Any) -> None:
-    server.upload("foreign", draw(0))
+def test_labels_of_other_structures_are_left_out(app: Any, draw: Any) -> None:
     labels = np.zeros(draw(0).shape[:2], np.uint8)
     labels[10:20, 10:30] = 1
-    server.save_label("foreign", labels, label_info=[{"name": "fovea", "idx": 1}])
-    answer = server.client.post(
-        "/train/vessel_segmentation", params={"run_sync": True}, json={"settings": {"no_such_id": 1}, "val_split": 0.5}
-    )
+    for name in ("foreign 1", "foreign 2"):
+        photo, label = (cv2.imencode(".png", picture)[1].tobytes() for picture in (draw(0), labels))
+        app.put("/datastore/image", params={"image": name}, files={"file": ("a.png", photo)}).raise_for_status()
+        app.put(
+            "/datastore/label",
+            params={"image": name},
+            files={"label": ("a.png", label)},
+            data={"params": json.dumps({"label_info": [{"name": "fovea", "idx": 1}]})},
+        ).raise_for_status()
+    answer = app.post("/train/vessel_segmentation", params={"run_sync": True}, json={})
     assert answer.status_code == 400
-    assert "--no_such_id is no id of train.json" in answer.json()["detail"]
+    assert answer.json()["detail"].startswith("There are 0 labelled images of 0 patients")
+
+
+@pytest.mark.parametrize(
+    ("request_", "sentence"),
+    [
+        ({"settings": {"epochs": "$print(1)"}}, "The setting epochs is '$print(1)'; a client can set numbers"),
+        ({"settings": {"output_dir": "/tmp"}}, "The setting output_dir is '/tmp'"),
+        ({"settings": {"network_def": {"_target_": "os.system"}}}, "The setting network_def is"),
+        ({"max_epochs": "$print(1)"}, "The setting epochs is"),
+        ({"device": "cpu') or print('"}, "device is"),
+        ({"settings": [1]}, "settings is [1]"),
+    ],
+)
+def test_settings_that_a_client_cannot_give(app: Any, request_: dict[str, Any], sentence: str) -> None:
+    answer = app.post("/train/vessel_segmentation", params={"run_sync": True}, json=request_)
+    assert answer.status_code == 400
+    assert sentence in answer.json()["detail"]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import csv
+import io
 import threading
 from pathlib import Path
 from typing import Any
@@ -46,7 +48,8 @@ def test_description() -> None:
 def test_masks_are_those_of_the_bundles_own_run(photos: Path, predictor: BundlePredictor, tmp_path: Path) -> None:
     settings = {"dataset_dir": str(photos), "output_dir": str(tmp_path), **SETTINGS}
     open_bundle(BUNDLE, ["inference.json"], settings).run()
-    table = (tmp_path / "results.csv").read_text(encoding="utf-8").splitlines()
+    table = csv.DictReader(io.StringIO((tmp_path / "results.csv").read_text(encoding="utf-8")))
+    rows = {row["image"]: row for row in table}
     for photo in sorted(photos.iterdir()):
         found = predictor(photo, photo.name)
         disc, cup = (read_pixels(tmp_path / f"{photo.stem}_{name}.png") > 0 for name in ("disc", "cup"))
@@ -54,7 +57,7 @@ def test_masks_are_those_of_the_bundles_own_run(photos: Path, predictor: BundleP
         np.testing.assert_array_equal(found.masks["disc"], disc)
         np.testing.assert_array_equal(found.masks["cup"], cup)
         np.testing.assert_array_equal(found.labels, disc.astype(np.uint8) + cup)
-        row = dict(zip(table[0].split(","), next(line for line in table if photo.name in line).split(","), strict=True))
+        row = rows[photo.name]
         assert float(row["cdr_vertical"]) == pytest.approx(found.biomarkers["cdr_vertical"], rel=1e-5)
         assert found.biomarkers["eye"] == row["eye"] == "OD"
         assert found.entropy is not None
