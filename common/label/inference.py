@@ -91,11 +91,14 @@ class _Kept:
     """What is kept of an image between two clicks.
 
     Attributes:
-        item: what the preprocessing has made of it, without prompts.
+        item: what the preprocessing has made of it, without prompts, and without the photo, which is large and needed
+            for pictures of the results only.
+        size: width and height of the photo.
         inferer: the bundle's inferer as it is for many prompts; it keeps the image's features.
     """
 
     item: dict[str, Any]
+    size: tuple[int, int]
     inferer: Inferer
 
 
@@ -183,13 +186,14 @@ class BundlePredictor:
         key = hashlib.sha256(image.read_bytes() + name.encode()).hexdigest()
         if key not in self._kept:
             item = self._preprocessing({"image": str(image), "name": name})
+            width, height = item.pop("photo").shape[1:]
             inferer: Any = self._inferer
-            self._kept[key] = _Kept(item, inferer.interactive())
+            self._kept[key] = _Kept(item, (width, height), inferer.interactive())
         self._kept.move_to_end(key)
         if len(self._kept) > _KEPT_IMAGES:
             self._kept.popitem(last=False)
         kept = self._kept[key]
-        _check_prompts(prompts, self.description.values, *kept.item["photo"].shape[1:])
+        _check_prompts(prompts, self.description.values, *kept.size)
         try:
             item = self._place_prompts({**copy.deepcopy(kept.item), "prompts": dict(prompts)})
         except ValueError as error:

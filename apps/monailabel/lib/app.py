@@ -25,7 +25,6 @@ from monailabel.interfaces.tasks.infer_v2 import InferType
 from monailabel.interfaces.tasks.strategy import Strategy
 from monailabel.interfaces.tasks.train import TrainTask
 from monailabel.tasks.activelearning.first import First
-from monailabel.tasks.activelearning.random import Random
 from monailabel.utils.others.generic import remove_file
 from monailabel.utils.sessions import Sessions
 
@@ -35,7 +34,7 @@ from common.label.inference import describe
 from lib.datastore import PhotoDatastore
 from lib.errors import refuse, removed_if_refused, told_to_client, unknown
 from lib.infer import BundleInfer
-from lib.strategy import Uncertainty
+from lib.strategy import AnyPhoto, Uncertainty
 from lib.train import BundleTrain
 
 _ALL = "all"
@@ -163,7 +162,7 @@ class RetinaApp(MONAILabelApp):
 
     def init_strategies(self) -> dict[str, Strategy]:
         """Which photo comes next."""
-        return {"random": Random(), "first": First(), "uncertainty": Uncertainty(self._infers)}
+        return {"random": AnyPhoto(), "first": First(), "uncertainty": Uncertainty(self._infers)}
 
     def init_batch_infer(self) -> BatchInferTask:
         """Inference of many photos, in a process of its own."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from fastapi import HTTPException
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.strategy import Strategy
+from monailabel.tasks.activelearning.random import Random
 
 from lib.errors import unknown
 from lib.infer import BundleInfer
@@ -17,6 +19,18 @@ from lib.infer import BundleInfer
 _NEW_IMAGES = 8
 
 _logger = logging.getLogger(__name__)
+
+
+class AnyPhoto(Random):
+    """MONAI Label's random strategy, which fails where all photos were served within the same second."""
+
+    def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any] | None:
+        """Choose, rather one that was not served lately."""
+        try:
+            chosen: dict[str, Any] | None = super().__call__(request, datastore)
+        except ValueError:  # all weights are zero
+            return {"id": random.choice(datastore.get_unlabeled_images())}
+        return chosen
 
 
 class Uncertainty(Strategy):
