@@ -50,7 +50,8 @@ def test_the_most_uncertain_photo_comes_first(server: Any, unlabelled: list[str]
 def test_a_label_takes_a_photo_out_of_the_choice(server: Any, unlabelled: list[str], draw: Any) -> None:
     server.upload("aa_done", draw(13))
     assert server.client.post("/activelearning/first", json={}).json()["id"] == "aa_done"
-    server.save_label("aa_done", np.zeros(draw(13).shape[:2], np.uint8))
+    # Of no bundle's structures, so that no training of another test takes it.
+    server.save_label("aa_done", np.zeros(draw(13).shape[:2], np.uint8), label_info=[{"name": "fovea", "idx": 1}])
     assert server.client.post("/activelearning/first", json={}).json()["id"] == "aaa_sharp"
 
 
