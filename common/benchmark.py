@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.bundles import available_bundles, find_bundle, has_weights, inference_command, open_bundle, reason_in
+from common.demo import DEMO_INPUTS
 from common.errors import SettingError
 
 if TYPE_CHECKING:
@@ -25,6 +26,12 @@ if TYPE_CHECKING:
 
 STEPS = ("read", "preprocess", "network", "postprocess", "write")
 MAX_RATIO = 1.3
+SIZES = {
+    "fundus": ("565x584", "1752x1168", "3504x2336"),
+    "oct": ("768x496", "1024x496", "1024x1024"),
+}
+"""What is measured unless sizes are given: width x height of the pictures, by the kind of picture."""
+
 MAX_GIGABYTES = 2.5
 _EAGER, _BFLOAT16 = "eager, float32", "eager, bfloat16 autocast"
 _CROP = 64
@@ -66,7 +73,7 @@ def run_benchmark(bundles: Sequence[str], output: str | Path, sizes: Sequence[st
     Args:
         bundles: names or folders; every bundle that has weights when there is none.
         output: the file.
-        sizes: width x height of the photos.
+        sizes: width x height of the pictures; those of `SIZES` for the bundle's kind of picture when there is none.
         repeats: measurements of which the median is taken, at least 1.
 
     Returns:
@@ -80,7 +87,7 @@ def run_benchmark(bundles: Sequence[str], output: str | Path, sizes: Sequence[st
     target = Path(output)
     if not target.resolve().parent.is_dir():
         raise SettingError(f"The folder of --output {target} does not exist: make it, or give another file.")
-    measured = [Size.parse(size) for size in sizes]
+    given = [Size.parse(size) for size in sizes]
     folders = [find_bundle(name) for name in bundles] or [
         path for path in available_bundles().values() if has_weights(path)
     ]
@@ -93,8 +100,14 @@ def run_benchmark(bundles: Sequence[str], output: str | Path, sizes: Sequence[st
         raise SettingError("No bundle has weights to measure: train one with `retina train` and put them into it.")
     parts = []
     with tempfile.TemporaryDirectory() as temporary:
-        photos = {size: _draw_photo(Path(temporary), size) for size in measured}
+        drawn: dict[tuple[str, Size], Path] = {}
         for folder in folders:
+            modality = DEMO_INPUTS[folder.name].modality if folder.name in DEMO_INPUTS else "fundus"
+            photos = {}
+            for size in given or [Size.parse(size) for size in SIZES[modality]]:
+                if (modality, size) not in drawn:
+                    drawn[modality, size] = _draw_photo(Path(temporary), size, modality)
+                photos[size] = drawn[modality, size]
             parts.append(_measure_bundle(folder, photos, Path(temporary), repeats))
     text = f"{_machine()}\n\n" + "\n".join(parts)
     target.write_text(text, encoding="utf-8")
@@ -107,14 +120,14 @@ def _note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _draw_photo(folder: Path, size: Size) -> Path:
-    from common.phantoms import write_fundus_phantoms
+def _draw_photo(folder: Path, size: Size, modality: str) -> Path:
+    from common.phantoms import write_fundus_phantoms, write_oct_phantoms
 
-    _note(f"drawing a photo of {size}")
-    written = write_fundus_phantoms(
-        folder / str(size), 1, sizes=[(size.height, size.width)], fields_of_view=["round"], photo_suffixes=[".jpg"]
-    )
-    return written / "image"
+    _note(f"drawing a picture of {size} ({modality})")
+    root, shape = folder / f"{modality}_{size}", (size.height, size.width)
+    if modality == "oct":
+        return write_oct_phantoms(root, 1, sizes=[shape], borders=["none"], suffixes=[".png"]) / "image"
+    return write_fundus_phantoms(root, 1, sizes=[shape], fields_of_view=["round"], photo_suffixes=[".jpg"]) / "image"
 
 
 def _machine() -> str:

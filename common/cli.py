@@ -126,7 +126,7 @@ class Commands:
         *,
         bundles: str | Sequence[str] | None = None,
         output: str = "benchmark.md",
-        sizes: Any = ("565x584", "1752x1168", "3504x2336"),
+        sizes: Any = (),
         repeats: int = 3,
     ) -> int:
         """Measure the speed and the memory of the bundles on this machine, as Markdown tables.
@@ -136,7 +136,7 @@ class Commands:
         Args:
             bundles: names or folders, separated by commas; by default every bundle that has weights.
             output: Markdown file to write.
-            sizes: width x height of the photos, separated by commas.
+            sizes: width x height of the pictures, separated by commas; usual ones for photos and for B-scans if empty.
             repeats: measurements of which the median is taken.
         """
         from common.benchmark import run_benchmark

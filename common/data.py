@@ -16,9 +16,10 @@ from monai.data import Dataset, list_data_collate
 from common.errors import SettingError, UnreadableImageError
 from common.pixels import PHOTO_SUFFIXES
 from common.results import ResultFolder
+from common.scans import VOLUME_SUFFIX, frame_address, frame_count, split_address
 from common.tables import read_photo_table
 
-PATH_KEYS = ("image", "label", "fov")
+PATH_KEYS = ("image", "label", "label_2", "fov")
 
 
 def load_data_list(
@@ -68,7 +69,7 @@ def load_data_list(
                 raise SettingError(f"Item {number} of '{split}' in {data_list}: its '{key}' is no path: {item[key]}.")
         paths = {key: folder / item[key] for key in path_keys if key in item}
         for key, path in paths.items():
-            if not path.is_file():
+            if not split_address(path)[0].is_file():
                 raise SettingError(
                     f"The {key} {path}, named in {data_list}, does not exist: correct the list or dataset_dir."
                 )
@@ -101,6 +102,9 @@ def sampling_weights(items: Sequence[Mapping[str, Any]], balance: float = 1.0) -
 
 def _without_suffix(name: str) -> str:
     path = PurePosixPath(name)
+    file, frame = split_address(name)
+    if frame is not None:
+        return f"{file.with_suffix('').as_posix()}_{name.rpartition('#')[2]}"
     return path.with_suffix("").as_posix() if path.stem.strip(".") else name
 
 
@@ -197,8 +201,55 @@ def _check_outputs(outputs: Collection[str], output: Path, folder: Path) -> None
             )
 
 
+def _frames(folder: Path, name: str) -> list[str]:
+    """The addresses of the B-scans of a file that holds many; the name itself of any other file."""
+    if not name.lower().endswith(VOLUME_SUFFIX):
+        return [name]
+    count = frame_count(folder / name)
+    return [frame_address(name, frame, count) for frame in range(1, count + 1)]
+
+
+def _expand(folder: Path, names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Give every file with many B-scans as these, and for each that cannot be read, why."""
+    expanded: list[str] = []
+    unreadable: dict[str, str] = {}
+    for name in names:
+        try:
+            expanded += _frames(folder, name)
+        except UnreadableImageError as error:
+            unreadable[name] = error.reason
+    return expanded, unreadable
+
+
+def list_scans(dataset_dir: str | Path, results: ResultFolder) -> list[dict[str, Any]]:
+    """List the B-scans of a folder and its sub-folders (or of one file) that are not done yet.
+
+    As `list_photos`; each B-scan of a ``.mat`` file is an item of its own, with its address (``file.mat#03``) as its
+    name. Items also have ``volume``: what a B-scan is part of, the ``.mat`` file, or the folder of its picture.
+
+    Args:
+        dataset_dir: a folder, or one file.
+        results: the folder of the results; its finished B-scans are skipped.
+
+    Returns:
+        The items.
+
+    Raises:
+        SettingError: see `list_photos`.
+    """
+    items = list_photos(dataset_dir, results, suffixes=PHOTO_SUFFIXES | {VOLUME_SUFFIX}, kind="B-scan")
+    for item in items:
+        file, frame = split_address(item["name"])
+        item["volume"] = (file if frame is not None else file.parent).as_posix()
+    return items
+
+
 def list_photos(
-    dataset_dir: str | Path, results: ResultFolder, table_path: str | Path | None = None
+    dataset_dir: str | Path,
+    results: ResultFolder,
+    table_path: str | Path | None = None,
+    suffixes: Collection[str] = PHOTO_SUFFIXES,
+    kind: str = "photo",
 ) -> list[dict[str, Any]]:
     """List the photos of a folder and its sub-folders (or one photo) that are not done yet.
 
@@ -210,6 +261,8 @@ def list_photos(
         dataset_dir: a folder, or one file.
         results: the folder of the results; its finished images are skipped.
         table_path: CSV file with what is known of each photo (`common.tables.read_photo_table`), or None.
+        suffixes: those of the files that count, in lower case.
+        kind: what they are called in messages.
 
     Returns:
         Items with ``image`` (path), ``name`` (path relative to the folder) and ``output_name`` (what its outputs' names
@@ -222,7 +275,9 @@ def list_photos(
     """
     given = Path(dataset_dir)
     if not given.exists():
-        raise SettingError(f"The input {given} does not exist: set dataset_dir to a folder of photos, or to one photo.")
+        raise SettingError(
+            f"The input {given} does not exist: set dataset_dir to a folder of {kind}s, or to one {kind}."
+        )
     folder = given if given.is_dir() else given.parent
     output, inputs = results.folder.resolve(), folder.resolve()
     if output == inputs:
@@ -236,23 +291,26 @@ def list_photos(
     else:
         found, broken = ([given], {}) if given.is_file() else ([], {given: "is no regular file"})
     names = [path.relative_to(folder).as_posix() for path in found]
-    photos = [name for name in names if PurePosixPath(name).suffix.lower() in PHOTO_SUFFIXES]
+    photos = [name for name in names if PurePosixPath(name).suffix.lower() in suffixes]
     failures = {path.relative_to(folder).as_posix(): reason for path, reason in broken.items()}
     if not photos:
         also = "".join(f" {folder / name} {reason}." for name, reason in failures.items())
         raise SettingError(
-            f"The input {given} holds no photo: {len(names)} files, none ending in "
-            f"{', '.join(sorted(PHOTO_SUFFIXES))}.{also[:1000]}"
+            f"The input {given} holds no {kind}: {len(names)} files, none ending in "
+            f"{', '.join(sorted(suffixes))}.{also[:1000]}"
         )
     known: Mapping[str, Mapping[str, Any]] = {} if table_path is None else read_photo_table(table_path, photos)
     results.bind_input(folder)
+    photos, unreadable = _expand(folder, photos)
     outputs = _output_names(photos, results.outputs)
     _check_outputs(outputs.values(), output, inputs)
     for name in names:
-        if PurePosixPath(name).suffix.lower() not in PHOTO_SUFFIXES:
-            failures[name] = "its suffix is not that of a photo"
+        if PurePosixPath(name).suffix.lower() not in suffixes:
+            failures[name] = f"its suffix is not that of a {kind}"
     for name in sorted(failures):
         results.add_failure(name, "list", failures[name])
+    for name, reason in unreadable.items():
+        results.add_failure(name, "read", reason)
     items = [
         {**known.get(name, {}), "image": str(folder / name), "name": name, "output_name": outputs[name]}
         for name in photos

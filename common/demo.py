@@ -26,15 +26,18 @@ _POLL_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class DemoInput:
-    """What a bundle is shown in the demonstration, as folders of `common.phantoms.write_fundus_phantoms`.
+    """What a bundle is shown in the demonstration, as folders of `common.phantoms`.
 
     Attributes:
-        photos: folder of the photos.
-        truth: column of ``results.csv`` to the folder of the masks that it is compared with.
+        photos: folder of the pictures.
+        truth: column of ``results.csv`` to the folder of the masks that it is compared with; in a label map each label
+            but 0 is a mask of its own.
+        modality: ``fundus`` (`write_fundus_phantoms`) or ``oct`` (`write_oct_phantoms`).
     """
 
     photos: str
     truth: Mapping[str, str] = field(default_factory=dict)
+    modality: str = "fundus"
 
 
 # A new bundle needs one line here.
@@ -42,6 +45,7 @@ DEMO_INPUTS: dict[str, DemoInput] = {
     "vessel_segmentation": DemoInput("image", {"mask_vessel": "mask"}),
     "disc_cup_segmentation": DemoInput("image", {"mask_disc": "disc", "mask_cup": "cup"}),
     "disc_cup_hqsam_segmentation": DemoInput("image", {"mask_disc": "disc", "mask_cup": "cup"}),
+    "oct_layer_segmentation": DemoInput("image", {"labels": "labels"}, "oct"),
 }
 
 
@@ -70,7 +74,7 @@ def run_demo(output: str | Path, count: int) -> int:
     """Draw phantoms, run every bundle that has weights on them, print a table.
 
     Args:
-        output: folder for ``phantoms_<count>`` and one folder of results per bundle.
+        output: folder for ``phantoms_<modality>_<count>`` and one folder of results per bundle.
         count: number of phantoms.
 
     Returns:
@@ -89,9 +93,15 @@ def run_demo(output: str | Path, count: int) -> int:
     shown = [name for name in bundles if name in DEMO_INPUTS]
     if not shown:
         raise SettingError("No bundle has weights to demonstrate: train one with `retina train` and put them into it.")
-    phantoms = folder / f"phantoms_{count}"
-    _draw_phantoms(phantoms, count)
-    results = [_run_bundle(bundles[name], DEMO_INPUTS[name], phantoms, folder) for name in shown]
+    phantoms = {
+        modality: folder / f"phantoms_{modality}_{count}"
+        for modality in dict.fromkeys(DEMO_INPUTS[name].modality for name in shown)
+    }
+    for modality, drawn in phantoms.items():
+        _draw_phantoms(drawn, count, modality)
+    results = [
+        _run_bundle(bundles[name], DEMO_INPUTS[name], phantoms[DEMO_INPUTS[name].modality], folder) for name in shown
+    ]
     print(_table(results))
     for result in results:
         print(f"{result.bundle}: overlays and {RESULTS} in {folder / result.bundle}")
@@ -100,8 +110,8 @@ def run_demo(output: str | Path, count: int) -> int:
     return int(any(result.problem or result.done < result.images for result in results))
 
 
-def _draw_phantoms(folder: Path, count: int) -> None:
-    from common.phantoms import write_fundus_phantoms
+def _draw_phantoms(folder: Path, count: int, modality: str) -> None:
+    from common.phantoms import write_fundus_phantoms, write_oct_phantoms
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -109,8 +119,11 @@ def _draw_phantoms(folder: Path, count: int) -> None:
         raise SettingError(
             f"The folder {folder} cannot be made ({error.strerror}): set --output to another."
         ) from error
-    print(f"Drawing {count} photos with exact truth in {folder}")
-    write_fundus_phantoms(folder, count)
+    print(f"Drawing {count} {'B-scans' if modality == 'oct' else 'photos'} with exact truth in {folder}")
+    if modality == "oct":
+        write_oct_phantoms(folder, count)
+    else:
+        write_fundus_phantoms(folder, count)
 
 
 def _run_bundle(bundle: Path, given: DemoInput, phantoms: Path, folder: Path) -> DemoResult:
@@ -129,7 +142,7 @@ def _run_bundle(bundle: Path, given: DemoInput, phantoms: Path, folder: Path) ->
         tempfile.TemporaryDirectory() as elsewhere,
         log.open("wb") as stream,
         subprocess.Popen(command, cwd=elsewhere, stdout=stream, stderr=subprocess.STDOUT) as process,
-        tqdm(total=images, desc=bundle.name, unit="photo") as bar,
+        tqdm(total=images, desc=bundle.name, unit="image") as bar,
     ):
         running = True
         while running:
@@ -145,7 +158,7 @@ def _run_bundle(bundle: Path, given: DemoInput, phantoms: Path, folder: Path) ->
         reason = reason_in(log.read_text(encoding="utf-8", errors="replace"))
         problem = f"the run ended with exit code {process.returncode}: {reason} (its log: {log})"
     elif len(rows) < images:
-        problem = f"{images - len(rows)} photos failed: {output / FAILURES}"
+        problem = f"{images - len(rows)} images failed: {output / FAILURES}"
     seconds = (moments[-1] - moments[0]) / (len(moments) - 1) if len(moments) > 1 else time.perf_counter() - started
     return DemoResult(bundle.name, len(rows), images, _mean_dice(rows, given, phantoms, output), seconds, problem)
 
@@ -162,8 +175,10 @@ def _mean_dice(rows: list[dict[str, str]], given: DemoInput, phantoms: Path, out
     values = []
     for row in rows:
         for column, truth in given.truth.items():
-            mask = read_pixels(output / row[column]) > 0
-            values.append(_dice(mask, read_pixels(phantoms / truth / f"{Path(row['image']).stem}.png") > 0))
+            found = read_pixels(output / row[column])
+            true = read_pixels(phantoms / truth / f"{Path(row['image']).stem}.png")
+            # A mask has one value beside 0, a label map several.
+            values += [_dice(found == label, true == label) for label in np.unique(true) if label]
     return float(np.mean(values)) if values else math.nan
 
 

@@ -15,6 +15,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from common.errors import UnreadableImageError
 
 PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".ppm", ".gif"})
+NIFTI_SUFFIXES = (".nii", ".nii.gz")
+"""What viewers of volumes save pictures as; `read_pixels` reads them, folders of photos are not searched for them."""
 _BITS_PER_SAMPLE, _ORIENTATION = 258, 274
 _PNG_COLOUR_TYPES = (2, 6)
 
@@ -98,6 +100,37 @@ def _decode_deep_png(content: bytes) -> NDArray[Any]:
     return pixels
 
 
+def is_nifti(path: str | Path) -> bool:
+    """Whether a file's name is that of a NIfTI file."""
+    return Path(path).name.lower().endswith(NIFTI_SUFFIXES)
+
+
+def _decode_nifti(path: Path) -> NDArray[Any]:
+    """Decode a picture kept as NIfTI: its first axis is the column, its second the row, whatever its affine says.
+
+    Colours are of NIfTI's RGB types, or lie along the last axis, as vectors or as slices.
+    """
+    import nibabel  # a reader of volumes, that few need
+
+    image: Any = nibabel.load(path)
+    if np.prod(image.shape) > 2 * (Image.MAX_IMAGE_PIXELS or np.inf):
+        raise ValueError(f"it claims to have {np.prod(image.shape)} values")
+    values = np.asanyarray(image.dataobj)
+    if values.dtype.names:  # RGB24 and RGBA32: a record of bytes for each pixel
+        values = np.stack([values[name] for name in values.dtype.names], axis=-1)
+        single = values.shape[2:-1]
+    else:
+        colours = values.ndim > 2 and values.shape[-1] in (3, 4)
+        single = values.shape[2:-1] if colours else values.shape[2:]
+    if values.ndim < 2 or any(size != 1 for size in single):
+        raise ValueError(f"it is a volume of shape {image.shape}; a picture has one slice, grey or in colour")
+    width, height = values.shape[:2]
+    picture = values.reshape(width, height, -1).swapaxes(0, 1)
+    if np.issubdtype(picture.dtype, np.floating) and (picture == np.rint(picture)).all():
+        picture = picture.astype(np.int64)  # viewers save whole numbers as floating point
+    return picture[..., 0] if picture.shape[2] == 1 else picture
+
+
 def _on_black(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Bring ``(H, W[, C])`` with or without transparency to ``(H, W)`` or ``(H, W, 3)``."""
     if pixels.ndim == 2 or pixels.shape[2] == 3:
@@ -126,7 +159,8 @@ def read_pixels(path: str | Path) -> NDArray[np.uint8]:
 
     Grey, RGB, RGBA (on black), palette, CMYK, 1, 8 and 16 bits; of an animation the first frame. Integers of more
     than 8 bits are scaled by the smallest bit depth that holds the image's maximum, so that 12-bit data in a 16-bit
-    file do not come out black.
+    file do not come out black. A NIfTI file holds one picture: ``(W, H)``, ``(W, H, 1)``, with colours along the last
+    axis ``(W, H, 3)``, ``(W, H, 1, 3)``, ``(W, H, 1, 1, 3)``, or of NIfTI's RGB types.
 
     Args:
         path: the file.
@@ -145,6 +179,8 @@ def read_pixels(path: str | Path) -> NDArray[np.uint8]:
     if not content:
         raise UnreadableImageError(path, "is empty (0 bytes)")
     try:
+        if is_nifti(path):
+            return np.ascontiguousarray(_on_black(_to_uint8(_decode_nifti(path))))
         return _decode(content, path.suffix.lower() in (".tif", ".tiff"))
     except UnidentifiedImageError as error:
         raise UnreadableImageError(path, "is not an image of a known format") from error

@@ -22,7 +22,7 @@ FAILURES = "failures.csv"
 RUN = "run.json"
 INPUT = "dataset_dir"
 FAILURE_COLUMNS = ("image", "stage", "reason")
-_FILE_COLUMNS = ("mask_", "probability_", "overlay", "figure", "labels")
+_FILE_COLUMNS = ("mask_", "probability_", "overlay", "figure", "labels", "profile")
 
 
 def _line(values: list[Any]) -> bytes:

@@ -11,7 +11,10 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from numpy.typing import NDArray
+
 from common.pixels import read_pixels
+from common.scans import VOLUME_SUFFIX, read_scan, split_address
 from data_lists._base import DataListError, DataListWarning, Dataset, Item, Tree
 from data_lists._checks import check_files, check_leaks, digest, in_parallel, linked, read
 from data_lists._split import SPLITS, split_patients
@@ -117,14 +120,14 @@ def merge(root: str | Path, lists: Mapping[str | Path, str], *, leave_out: Colle
             for item in source[split]:
                 files = {key: str(folder / item[key]) for key in source["files"] if key in item}
                 for name in files.values():
-                    if not (root / name).is_file():
+                    if not split_address(root / name)[0].is_file():
                         raise DataListError(f"{root / name} is missing; check the folder {folder} given for {path}")
                 facts = {"patient": f"{source['name']}_{item['patient']}"}
                 entries["test" if source["name"] in leave_out else split].append({**item, **files, **facts})
     if not entries["training"]:
         raise DataListError(f"--leave_out {', '.join(leave_out)} leaves nothing for training")
     flat = [(split, item) for split in SPLITS for item in entries[split]]
-    digests = in_parallel(lambda entry: digest(read(root / entry[1]["image"], read_pixels)), flat)
+    digests = in_parallel(lambda entry: digest(read(root / entry[1]["image"], _read)), flat)
     check_leaks(
         (split, item["patient"], item["image"], image_digest)
         for (split, item), image_digest in zip(flat, digests, strict=True)
@@ -260,6 +263,11 @@ def _assign(items: Sequence[Item], digests: Sequence[str], *, validation: float,
 def _assemble(head: Mapping[str, Any], seed: Any, entries: Mapping[str, list[dict[str, Any]]]) -> DataList:
     counts = {f"num{split.capitalize()}": len(entries[split]) for split in SPLITS}
     return {**head, "seed": seed, **counts, **entries}
+
+
+def _read(path: Path) -> NDArray[Any]:
+    """Read a picture, or a B-scan of a file with many."""
+    return (read_scan if split_address(path)[0].suffix.lower() == VOLUME_SUFFIX else read_pixels)(path)
 
 
 def _subfolder(root: Path, folder: str) -> PurePosixPath:

@@ -14,6 +14,16 @@ from common.biomarkers.disc_cup import (
     isnt_rule,
     rim_profile,
 )
+from common.biomarkers.layers import (
+    BOUNDARIES,
+    LAYERS,
+    boundaries_to_labels,
+    labels_to_boundaries,
+    layer_biomarkers,
+    layer_thickness,
+    order_violations,
+    ordered_boundaries,
+)
 from common.biomarkers.skeleton import skeletonize
 from common.biomarkers.vessels import (
     FractalDimensions,
@@ -25,12 +35,15 @@ from common.biomarkers.vessels import (
 )
 
 __all__ = [
+    "BOUNDARIES",
+    "LAYERS",
     "Biomarkers",
     "CupToDiscRatios",
     "EllipseShape",
     "FractalDimensions",
     "RimProfile",
     "VesselTrace",
+    "boundaries_to_labels",
     "cup_to_disc_ratios",
     "ddls_stage",
     "disc_cup_biomarkers",
@@ -39,6 +52,11 @@ __all__ = [
     "eye_from_position",
     "fractal_dimensions",
     "isnt_rule",
+    "labels_to_boundaries",
+    "layer_biomarkers",
+    "layer_thickness",
+    "order_violations",
+    "ordered_boundaries",
     "rim_profile",
     "skeletonize",
     "trace_vessels",

@@ -4,6 +4,7 @@ from common.handlers.checkpoint import BestWeights, EarlyStop, ResumableTraining
 from common.handlers.disc_cup import DiscCupReport
 from common.handlers.evaluation import SegmentationReport
 from common.handlers.figures import FigurePanels, LearningCurves, NormalizedPhoto
+from common.handlers.layers import LayerReport, LayerWriter
 from common.handlers.results import ResultWriter
 
 __all__ = [
@@ -11,6 +12,8 @@ __all__ = [
     "DiscCupReport",
     "EarlyStop",
     "FigurePanels",
+    "LayerReport",
+    "LayerWriter",
     "LearningCurves",
     "NormalizedPhoto",
     "ResultWriter",

@@ -103,11 +103,20 @@ class SegmentationReport:
                         **scores,
                     }
                 )
-                inside = np.arange(truth.size) if region is None else np.flatnonzero(region)
-                drawn = generator.choice(inside, min(_CURVE_SAMPLE, len(inside)), replace=False)
-                self.samples[structure].append(
-                    np.stack([probability.ravel()[drawn], truth.ravel()[drawn].astype(np.float32)])
-                )
+                self._sample(structure, probability, truth, region, generator)
+
+    def _sample(
+        self,
+        structure: str,
+        probability: NDArray[np.floating],
+        truth: NDArray[np.bool_],
+        region: NDArray[np.bool_] | None,
+        generator: np.random.Generator,
+    ) -> None:
+        """Keep some pixels of a photo for the curves."""
+        inside = np.arange(truth.size) if region is None else np.flatnonzero(region)
+        drawn = generator.choice(inside, min(_CURVE_SAMPLE, len(inside)), replace=False)
+        self.samples[structure].append(np.stack([probability.ravel()[drawn], truth.ravel()[drawn].astype(np.float32)]))
 
     def _summary(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         described = ("image", "patient", "dataset", "structure")

@@ -178,6 +178,7 @@ class NormalizedPhoto:
         self.std = np.asarray(std, dtype=np.float32)
 
     def __call__(self, image: Any) -> NDArray[np.uint8]:
-        """Give the picture ``(H, W, 3)``, uint8, of an input ``(3, W, H)``."""
+        """Give the picture ``(H, W, 3)``, uint8, of an input ``(3, W, H)``, or of a grey one ``(1, W, H)``."""
         values = to_picture(image).astype(np.float32) * self.std + self.mean
-        return np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)
+        picture = np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)
+        return np.repeat(picture[..., None], 3, axis=2) if picture.ndim == 2 else picture

@@ -105,6 +105,10 @@ class PromptInferer(CoarseToFineInferer):
         rows = [None] * len(batch) if prompts is None else torch.as_tensor(prompts).as_subclass(torch.Tensor)
         return torch.stack([self._prompted(image, network, own) for image, own in zip(batch, rows, strict=True)])
 
+    def interactive(self) -> PromptInferer:
+        """Give an inferer like this one for many prompts on one image: it keeps the features and decodes one view."""
+        return PromptInferer(self.size, self.margin, self.passes, self.candidates, 1, self.fill, keep=True)
+
     def _prompted(self, image: torch.Tensor, network: Any, prompts: torch.Tensor | None) -> torch.Tensor:
         """Logits ``(channels, W, H)`` of one image, for prompts ``(S, N, 3)``."""
         kept = self._kept

@@ -6,6 +6,7 @@ from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.integrate import trapezoid
 from skimage.morphology import skeletonize
 
 from common.metrics.bootstrap import bootstrap_interval
@@ -156,7 +157,7 @@ def _areas_under_curves(scores: NDArray[np.floating], labels: NDArray[np.bool_])
     negatives = labels.size - positives
     if not negatives:
         return float("nan"), aupr
-    auc = np.trapezoid(np.append(0, tp) / positives, np.append(0, called - tp) / negatives)
+    auc = trapezoid(np.append(0, tp) / positives, np.append(0, called - tp) / negatives)
     return float(auc), aupr
 
 

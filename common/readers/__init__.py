@@ -7,5 +7,6 @@ NumPy pictures, and everything in ``common.biomarkers``, are ``(H, W)`` or ``(H,
 """
 
 from common.readers.fundus import FundusReader, MaskReader, from_picture, to_picture
+from common.readers.oct import BScanReader
 
-__all__ = ["FundusReader", "MaskReader", "from_picture", "to_picture"]
+__all__ = ["BScanReader", "FundusReader", "MaskReader", "from_picture", "to_picture"]

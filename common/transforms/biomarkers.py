@@ -14,8 +14,12 @@ from common.errors import SettingError
 from common.readers import to_picture
 
 
-def check_pixel_size(pixel_size: float | None) -> None:
+def check_pixel_size(pixel_size: float | None, name: str = "pixel_size") -> None:
     """Refuse what cannot be the micrometres of one pixel.
+
+    Args:
+        pixel_size: the value.
+        name: id of the setting.
 
     Raises:
         SettingError: it is neither None nor a positive, finite number.
@@ -24,7 +28,7 @@ def check_pixel_size(pixel_size: float | None) -> None:
         return
     is_number = isinstance(pixel_size, int | float) and not isinstance(pixel_size, bool)
     if not (is_number and 0 < pixel_size < math.inf):
-        raise SettingError(f"pixel_size is {pixel_size!r}; give the micrometres of one pixel, or None.")
+        raise SettingError(f"{name} is {pixel_size!r}; give the micrometres of one pixel, or None.")
 
 
 class VesselBiomarkersd(MapTransform):

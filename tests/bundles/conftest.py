@@ -7,6 +7,7 @@ weights find is tested on phantoms of the usual size.
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import os
 import subprocess
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cv2
 import fire
 import numpy as np
 import pytest
@@ -25,14 +27,143 @@ from monai.bundle import ConfigWorkflow, scripts
 from numpy.typing import NDArray
 from PIL import Image
 
+from common.biomarkers import LAYERS
 from common.errors import SettingError
-from common.phantoms import fundus_phantom, write_fundus_phantoms
+from common.phantoms import fundus_phantom, oct_phantom, write_fundus_phantoms, write_oct_phantoms
 
 BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
 TIMEOUT = 900
 # Small networks are faster on one thread, and the tests leave the other cores to whoever needs them.
 THREADS = "1"
 IMAGENET = ((0.485, 0.229), (0.456, 0.224), (0.406, 0.225))
+
+
+# --- kinds of pictures -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Marked:
+    """A picture with marks that are neither symmetric nor central, and which a network of one pixel can find.
+
+    Attributes:
+        picture: ``(H, W, 3)`` or ``(H, W)``, uint8.
+        masks: the mark of each structure.
+        mark: all of them.
+    """
+
+    picture: NDArray[np.uint8]
+    masks: Mapping[str, NDArray[np.bool_]]
+
+    @property
+    def mark(self) -> NDArray[np.bool_]:
+        return np.logical_or.reduce(list(self.masks.values()))
+
+
+class Photos:
+    """Fundus photos.
+
+    Attributes:
+        noun: what the bundle calls its inputs.
+        channels: of the network's input.
+        odd: what `note` says of a picture of the kind "none".
+        canvas: settings of a size of preprocessing that is large enough for the tests of exports.
+    """
+
+    noun = "photo"
+    channels = 3
+    odd = "no field of view found"
+    canvas: Mapping[str, int] = {"diameter": 320}
+
+    def write(self, root: Path, count: int, sizes: Sequence[tuple[int, int]]) -> None:
+        """Write phantoms: pictures in `image`, truths in other folders."""
+        write_fundus_phantoms(root, count, sizes=sizes)
+
+    def draw(self, height: int, width: int, seed: int, kind: Any = "round") -> tuple[NDArray[np.uint8], Any]:
+        """Draw a phantom: the picture, and an object with the true mask of each structure."""
+        phantom = fundus_phantom(height, width, seed=seed, field_of_view=kind)
+        return phantom.photo, lambda structure: getattr(phantom, structure)
+
+    def blank(self, height: int, width: int) -> NDArray[np.uint8]:
+        """A picture on which there is nothing to find."""
+        center, radius = (width // 2, height // 2), round(0.47 * min(height, width))
+        circle = cv2.circle(np.zeros((height, width, 3), np.uint8), center, radius, (60, 40, 30), cv2.FILLED)
+        return np.asarray(circle, dtype=np.uint8)
+
+    def mark(self, bundle: Bundle, height: int, width: int, seed: int, kind: Any) -> Marked:
+        """A phantom with a blue mark, which stands for every structure."""
+        mark = np.zeros((height, width), dtype=bool)
+        # An "L" right of the middle, with its foot to the left: no flip and no transposition gives it back.
+        thick = min(height, width) // 10
+        top, left = round(0.2 * height), round(0.55 * width)
+        mark[top : top + 4 * thick, left : left + thick] = True
+        mark[top + 3 * thick : top + 4 * thick, left - thick : left + thick] = True
+        photo = fundus_phantom(height, width, seed=seed, field_of_view=kind).photo.copy()
+        photo[mark] = (0, 0, 255)
+        return Marked(photo, dict.fromkeys(bundle.structures, mark))
+
+    def finder(self, bundle: Bundle) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weight and bias of a convolution of one pixel that finds blue.
+
+        Its logit is 20 (B - R - 0.1) of the normalised input.
+        """
+        channels = len(bundle.structures)
+        (red, red_std), _, (blue, blue_std) = bundle.mean_and_std
+        weight = torch.tensor([-20 * red_std, 0.0, 20 * blue_std]).reshape(1, 3, 1, 1).repeat(channels, 1, 1, 1)
+        return weight, torch.full((channels,), 20 * (blue - red - 0.1))
+
+
+class BScans:
+    """OCT B-scans, see `Photos`. Marks are seven layers of their own grey values, the same share of every column."""
+
+    noun = "B-scan"
+    channels = 1
+    odd = "white border left out"
+    canvas: Mapping[str, int] = {"columns": 320, "rows": 320}
+    levels = np.array([8, *np.linspace(160, 235, len(LAYERS))])
+    share = 0.05  # of the height, for each layer
+
+    def write(self, root: Path, count: int, sizes: Sequence[tuple[int, int]]) -> None:
+        write_oct_phantoms(root, count, sizes=sizes)
+
+    def draw(self, height: int, width: int, seed: int, kind: Any = "round") -> tuple[NDArray[np.uint8], Any]:
+        phantom = oct_phantom(height, width, seed=seed, border=self._border(kind))
+        return phantom.scan, lambda structure: phantom.labels == 1 + LAYERS.index(structure)
+
+    def blank(self, height: int, width: int) -> NDArray[np.uint8]:
+        return np.full((height, width), 20, dtype=np.uint8)
+
+    def mark(self, bundle: Bundle, height: int, width: int, seed: int, kind: Any) -> Marked:
+        # A slope that gets steeper: no flip and no transposition gives it back.
+        top = np.rint(height * (0.06 + 0.5 * (np.arange(width) / width) ** 2))
+        edges = top + np.rint(self.share * height) * np.arange(len(LAYERS) + 1)[:, None]
+        rows = np.arange(height)[:, None]
+        masks = {name: (rows >= edges[i]) & (rows < edges[i + 1]) for i, name in enumerate(LAYERS)}
+        scan = np.full((height, width), self.levels[0], dtype=np.uint8)
+        for level, mask in zip(self.levels[1:], masks.values(), strict=True):
+            scan[mask] = round(float(level))
+        if self._border(kind) == "white":
+            scan[:, : width // 10] = 255
+            masks = {name: mask & (np.arange(width) >= width // 10) for name, mask in masks.items()}
+        return Marked(scan, masks)
+
+    def finder(self, bundle: Bundle) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weight and bias of a convolution of one pixel that gives the class with the nearest grey value.
+
+        Its logits are ``k (2 m x - m^2)`` for the classes' values ``m``: the square of the distance but for ``x^2``.
+        Every marked B-scan has the same histogram, so that its normalised values are known.
+        """
+        shares = np.array([1 - self.share * len(LAYERS), *[self.share] * len(LAYERS)])
+        mean = float(shares @ self.levels)
+        deviation = float(np.sqrt(shares @ (self.levels - mean) ** 2))
+        values = torch.tensor((self.levels - mean) / deviation, dtype=torch.float32)
+        return 2000 * 2 * values.reshape(-1, 1, 1, 1), -2000 * values**2
+
+    @staticmethod
+    def _border(kind: Any) -> Any:
+        return "white" if kind == "none" else "none"
+
+
+PHOTOS, B_SCANS = Photos(), BScans()
 
 
 @dataclass(frozen=True)
@@ -60,6 +191,12 @@ class Bundle:
         metrics: metrics of the evaluation report, beside those that every report has.
         report: parts of the evaluation report, beside ``settings`` and ``structures``.
         input_size: width and height of the network's input, where it takes one size only; such a network is traced.
+        lengths: columns of the evaluation report, beside the metrics, that may be above 1.
+        pictures_of: the kind of its inputs, `PHOTOS` or `B_SCANS`.
+        label_map: whether it writes one label map (1 for the first structure, and so on) in place of masks.
+        agreement: how much the masks overlap with the pixels whose probability reaches 0.5, where ``cleaned``.
+        setting: a number that the results depend on, its default and another value.
+        bad_label: what is said of a label with 256 grey values.
     """
 
     name: str
@@ -82,6 +219,17 @@ class Bundle:
     metrics: Sequence[str] = ()
     report: Sequence[str] = ()
     input_size: tuple[int, int] | None = None
+    lengths: Sequence[str] = ()
+    pictures_of: Photos | BScans = PHOTOS
+    label_map: bool = False
+    agreement: float = 0.95
+    setting: tuple[str, float, float] = ("threshold", 0.5, 0.4)
+    bad_label: str = "is not binary: it has 256 grey values"
+
+    @property
+    def mask_files(self) -> dict[str, str]:
+        """The columns of the files with masks, and what their names end in."""
+        return {"labels": "labels"} if self.label_map else {f"mask_{name}": name for name in self.structures}
 
     @property
     def root(self) -> Path:
@@ -101,11 +249,11 @@ class Bundle:
         return content
 
 
-def unet(channels: int, out_channels: int) -> dict[str, Any]:
+def unet(channels: int, out_channels: int, in_channels: int = 3) -> dict[str, Any]:
     return {
         "_target_": "BasicUNet",
         "spatial_dims": 2,
-        "in_channels": 3,
+        "in_channels": in_channels,
         "out_channels": out_channels,
         "features": [channels] * 6,
     }
@@ -170,6 +318,28 @@ TABLE = [
         table=("eye", "patient", "pixel_size"),
         report=("photos",),
         input_size=(224, 224),
+    ),
+    Bundle(
+        name="oct_layer_segmentation",
+        structures=dict.fromkeys(LAYERS, "labels"),
+        settings={"columns": 96, "rows": 160},
+        small={"base_channels": 4},
+        tiny=unet(8, 8, in_channels=1),
+        biomarkers=("nfl_thickness_mean_px", "onl_ism_thickness_max_px", "retina_thickness_median_px"),
+        nothing_found="no retina found",
+        floor=0.6,
+        masks={"label": "labels"},
+        training={"strip_columns": 48, "strip_rows": 64},
+        pictures=("overlay", "figure", "profile"),
+        cleaned=True,
+        words=("volume",),
+        report=("scans",),
+        lengths=("hausdorff95_px",),
+        pictures_of=B_SCANS,
+        label_map=True,
+        agreement=0.75,
+        setting=("certainty", 1.0, 0.4),
+        bad_label="has the grey values [8, 9, 10, 11, 12, 13]: a label map has 0 for background",
     ),
 ]
 
@@ -329,13 +499,13 @@ class Data:
 def data(tmp_path_factory: pytest.TempPathFactory, bundle: Bundle) -> Data:
     """Seven phantoms of three sizes, none square but one: four for training, three for validation."""
     root = tmp_path_factory.mktemp("phantoms")
-    write_fundus_phantoms(root, 7, sizes=((128, 160), (144, 144), (160, 128)))
+    bundle.pictures_of.write(root, 7, sizes=((128, 160), (144, 144), (160, 128)))
     items = [
         {
             "image": path.relative_to(root).as_posix(),
             **{key: f"{folder}/{path.stem}.png" for key, folder in bundle.masks.items()},
             **bundle.entries,
-            "fov": f"fov/{path.stem}.png",
+            **({"fov": f"fov/{path.stem}.png"} if (root / "fov").is_dir() else {}),
             "patient": path.stem,
             "dataset": "phantoms",
         }
@@ -346,46 +516,27 @@ def data(tmp_path_factory: pytest.TempPathFactory, bundle: Bundle) -> Data:
     return Data(root, data_list)
 
 
-@dataclass(frozen=True)
-class Marked:
-    """A photo with a blue mark that is neither symmetric nor central."""
-
-    photo: NDArray[np.uint8]
-    mark: NDArray[np.bool_]
-
-
-def marked_photo(height: int, width: int, seed: int = 0, field_of_view: Any = "round") -> Marked:
-    phantom = fundus_phantom(height, width, seed=seed, field_of_view=field_of_view)
-    mark = np.zeros((height, width), dtype=bool)
-    # An "L" right of the middle, with its foot to the left: no flip and no transposition gives it back.
-    thick = min(height, width) // 10
-    top, left = round(0.2 * height), round(0.55 * width)
-    mark[top : top + 4 * thick, left : left + thick] = True
-    mark[top + 3 * thick : top + 4 * thick, left - thick : left + thick] = True
-    photo = phantom.photo.copy()
-    photo[mark] = (0, 0, 255)
-    return Marked(photo, mark)
-
-
 @pytest.fixture(scope="session")
-def make_marked() -> Callable[..., Marked]:
-    """Draws a phantom with a blue mark, which the network of `blue` finds."""
-    return marked_photo
+def make_marked(bundle: Bundle) -> Callable[..., Marked]:
+    """Draws a picture with marks, which the network of `blue` finds."""
+
+    def make(height: int, width: int, seed: int = 0, field_of_view: Any = "round") -> Marked:
+        return bundle.pictures_of.mark(bundle, height, width, seed, field_of_view)
+
+    return make
 
 
 @pytest.fixture(scope="session")
 def blue(tmp_path_factory: pytest.TempPathFactory, bundle: Bundle) -> dict[str, Any]:
-    """Options for inference: a network of one pixel that finds blue, so that the right mask is known exactly.
+    """Options for inference: a network of one pixel that finds the marks, so that the right masks are known exactly.
 
-    Its logit is 20 (B - R - 0.1) of the normalised input; everything else in the run is the bundle's own.
+    Everything else in the run is the bundle's own.
     """
-    channels = len(bundle.structures)
-    (red, red_std), _, (blue, blue_std) = bundle.mean_and_std
-    weight = torch.tensor([-20 * red_std, 0.0, 20 * blue_std]).reshape(1, 3, 1, 1).repeat(channels, 1, 1, 1)
-    bias = torch.full((channels,), 20 * (blue - red - 0.1))
+    weight, bias = bundle.pictures_of.finder(bundle)
     path = tmp_path_factory.mktemp("blue") / "model.pt"
     torch.save({"weight": weight, "bias": bias}, path)
-    network = {"_target_": "torch.nn.Conv2d", "in_channels": 3, "out_channels": channels, "kernel_size": 1}
+    channels = {"in_channels": weight.shape[1], "out_channels": weight.shape[0]}
+    network = {"_target_": "torch.nn.Conv2d", **channels, "kernel_size": 1}
     return {**bundle.settings, "network_def": network, "ckpt_path": str(path)}
 
 
@@ -398,6 +549,7 @@ class Output:
 
     folder: Path
     log: str = ""
+    structures: Sequence[str] = ()
 
     def table(self, name: str = "results.csv") -> list[dict[str, str]]:
         path = self.folder / name
@@ -417,14 +569,21 @@ class Output:
         return rows[0]
 
     def masks(self, image: str) -> dict[str, NDArray[np.uint8]]:
+        """The masks of an image, 0 and 255, also where they were written as one label map."""
         row = self.row(image)
         masks = {}
         for column, name in row.items():
-            if column.startswith("mask_"):
+            if column.startswith("mask_") or column == "labels":
                 with Image.open(self.folder / name) as picture:
                     assert picture.format == "PNG"
                     assert picture.mode == "L"
-                    masks[column.removeprefix("mask_")] = np.asarray(picture)
+                    values = np.asarray(picture)
+                if column == "labels":
+                    assert values.max() <= len(self.structures)
+                    for label, structure in enumerate(self.structures, start=1):
+                        masks[structure] = (values == label).astype(np.uint8) * np.uint8(255)
+                else:
+                    masks[column.removeprefix("mask_")] = values
         return masks
 
     def files(self) -> dict[str, tuple[int, bytes]]:
@@ -437,9 +596,9 @@ class Output:
 
 
 @pytest.fixture(scope="session")
-def output_of() -> Callable[..., Output]:
+def output_of(bundle: Bundle) -> Callable[..., Output]:
     """Looks at the folder of a run of inference."""
-    return Output
+    return functools.partial(Output, structures=tuple(bundle.structures))
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,6 @@ from PIL import Image
 from torch import nn
 
 from common.networks import load_weights
-from common.phantoms import fundus_phantom
 
 if TYPE_CHECKING:
     from tests.bundles.conftest import Bundle, Command
@@ -40,8 +39,9 @@ def inputs(
     """Parts of a phantom as the network gets it, in two sizes that are not square where the network takes any size."""
 
     path = tmp_path_factory.mktemp("photo") / "photo.png"
-    Image.fromarray(fundus_phantom(320, 320, seed=3).photo).save(path)
-    made = workflow(bundle, "inference", **{**bundle.settings, "diameter": 320})
+    picture, _ = bundle.pictures_of.draw(320, 320, 3)
+    Image.fromarray(picture).save(path)
+    made = workflow(bundle, "inference", **{**bundle.settings, **bundle.pictures_of.canvas})
     photo = made.parser.get_parsed_content("preprocessing")({"image": str(path)})["image"]
     (width, height), (other_width, other_height) = [bundle.input_size] * 2 if bundle.input_size else SIZES
     parts = [photo[:, :width, :height], photo[:, -other_width:, -other_height:]]
@@ -50,7 +50,7 @@ def inputs(
 
 def shape_of(bundle: Bundle) -> list[int]:
     """Shape of the input with which the network is traced."""
-    return [1, 3, *(bundle.input_size or TRACED_SIZE)]
+    return [1, bundle.pictures_of.channels, *(bundle.input_size or TRACED_SIZE)]
 
 
 def test_verify_net_in_out(bundle: Bundle, in_process: Callable[..., None], caplog: pytest.LogCaptureFixture) -> None:

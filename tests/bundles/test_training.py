@@ -148,7 +148,7 @@ def test_the_report_has_each_metric_for_each_image(bundle: Bundle, evaluated: Pa
         assert content["images"] == content["patients"] == len(content["per_image"]) == 3
         for row in content["per_image"]:
             assert row["image"].startswith("image/phantom_")
-            assert set(row) == {"image", "patient", "dataset", *METRICS, *bundle.metrics}
+            assert set(row) == {"image", "patient", "dataset", *METRICS, *bundle.metrics, *bundle.lengths}
             assert all(row[name] is None or 0 <= row[name] <= 1 for name in (*METRICS, *bundle.metrics))
             assert row["auc"] is not None
     for part in bundle.report:
@@ -321,8 +321,8 @@ def test_another_network_is_one_setting(
     network = {
         "_target_": "UNet",
         "spatial_dims": 2,
-        "in_channels": 3,
-        "out_channels": len(bundle.structures),
+        "in_channels": bundle.tiny["in_channels"],
+        "out_channels": bundle.tiny["out_channels"],
         "channels": [8, 16, 16],
         "strides": [2, 2],
     }
@@ -502,7 +502,7 @@ def test_a_label_that_is_not_binary(
 
         sentence = setting_error("run", **given, **untrained(bundle, configs, tmp_path))
 
-        assert f"The mask {label} is not binary: it has 256 grey values" in sentence
+        assert f"The mask {label} {bundle.bad_label}" in sentence
 
 
 def untrained(bundle: Bundle, configs: tuple[str, ...], folder: Path) -> dict[str, Any]:

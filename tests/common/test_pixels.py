@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import itk
+import nibabel
 import numpy as np
 import pytest
 import tifffile
@@ -345,3 +347,64 @@ def test_corrupted_files(tmp_path: Path, kind: str, changes: list[tuple[int, int
     for place, value in changes:
         content[place % (min(200, len(content)) if in_head else len(content))] = value
     read_or_refuse(tmp_path / ("a.tif" if kind.startswith("TIFF") else "a.png"), bytes(content))
+
+
+def as_nifti(folder: Path, values: NDArray[Any], name: str = "photo.nii.gz") -> NDArray[np.uint8]:
+    nibabel.save(nibabel.Nifti1Image(values, np.diag([-1.0, -1.0, 1.0, 1.0])), folder / name)
+    return read_pixels(folder / name)
+
+
+COLUMNS_FIRST = PHOTO.swapaxes(0, 1)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        COLUMNS_FIRST,
+        COLUMNS_FIRST[:, :, None],
+        COLUMNS_FIRST[:, :, None, None],
+        COLUMNS_FIRST.astype(np.float64),
+        np.ascontiguousarray(COLUMNS_FIRST).view([("R", "u1"), ("G", "u1"), ("B", "u1")])[..., 0],
+        np.ascontiguousarray(COLUMNS_FIRST).view([("R", "u1"), ("G", "u1"), ("B", "u1")]),
+        np.dstack([COLUMNS_FIRST, np.full((WIDTH, HEIGHT), 255, np.uint8)]),
+    ],
+    ids=["slices", "vectors", "itk", "float", "rgb", "rgb slice", "rgba"],
+)
+def test_nifti_colours_are_read_untransposed(tmp_path: Path, values: NDArray[Any]) -> None:
+    np.testing.assert_array_equal(as_nifti(tmp_path, values), PHOTO)
+
+
+@pytest.mark.parametrize("name", ["scan.nii", "SCAN.NII.GZ"])
+@pytest.mark.parametrize("values", [GREY.T, GREY.T[:, :, None]], ids=["plane", "slice"])
+def test_grey_nifti(tmp_path: Path, name: str, values: NDArray[Any]) -> None:
+    np.testing.assert_array_equal(as_nifti(tmp_path, values, name), GREY)
+
+
+def test_nifti_written_by_itk(tmp_path: Path) -> None:
+    path = str(tmp_path / "photo.nii.gz")
+    itk.imwrite(itk.image_from_array(PHOTO, is_vector=True), path)
+    np.testing.assert_array_equal(read_pixels(path), PHOTO)
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        (np.zeros((40, 30, 20), np.uint8), "a volume of shape"),
+        (np.zeros((40, 30, 5, 3), np.uint8), "a volume of shape"),
+        (np.zeros(40, np.uint8), "a volume of shape"),
+        (np.full((40, 30), 0.5, np.float32), "pixels are of type float32"),
+    ],
+)
+def test_nifti_that_is_no_picture(tmp_path: Path, values: NDArray[Any], reason: str) -> None:
+    with pytest.raises(UnreadableImageError, match=reason):
+        as_nifti(tmp_path, values)
+
+
+def test_broken_nifti(tmp_path: Path) -> None:
+    as_nifti(tmp_path, GREY.T)
+    content = (tmp_path / "photo.nii.gz").read_bytes()
+    for number, part in enumerate((content[: len(content) // 2], b"no NIfTI at all", content[:50])):
+        path = tmp_path / f"broken{number}.nii.gz"
+        path.write_bytes(part)
+        with pytest.raises(UnreadableImageError, match="cannot be decoded"):
+            read_pixels(path)

@@ -1,0 +1,232 @@
+"""Inference of a bundle on one image at a time, by the parts of its own ``inference.json``."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import math
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.bundle import ConfigParser
+from monai.data import DataLoader, Dataset
+from monai.engines import SupervisedEvaluator
+from monai.inferers import Inferer
+from monai.transforms import Compose
+from numpy.typing import NDArray
+
+from common.bundles import open_bundle
+from common.errors import SettingError
+from common.label.labels import entropy, label_map, label_values
+from common.readers import to_picture
+
+# What belongs to runs over a folder; everything else of the bundle's evaluator is taken as it is.
+_OF_A_RUN = ("_target_", "results", "val_data_loader", "val_handlers")
+_PLACES_PROMPTS = "common.transforms.PlacePromptsd"
+_KEPT_IMAGES = 8
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a bundle finds on one image.
+
+    Attributes:
+        labels: label map ``(H, W)`` at the image's own size; its values are those of `Description.values`.
+        masks: name of each structure to its mask ``(H, W)``; they overlap where a structure is part of another.
+        biomarkers: column of the bundle's table to value; None for what cannot be computed.
+        note: why something could not be computed, or what else a user has to know; empty if nothing.
+        entropy: `common.label.labels.entropy` in the field of view; None where the bundle keeps no probability.
+    """
+
+    labels: NDArray[np.uint8]
+    masks: dict[str, NDArray[np.bool_]]
+    biomarkers: dict[str, Any]
+    note: str
+    entropy: float | None
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a bundle's metadata say to a client.
+
+    Attributes:
+        text: what it does.
+        version: of the bundle.
+        kind: format of the output, e.g. ``segmentation``.
+        values: name of each structure to its value in a label map.
+        interactive: whether clicks and boxes steer it.
+    """
+
+    text: str
+    version: str
+    kind: str
+    values: dict[str, int]
+    interactive: bool
+
+
+def describe(bundle: Path) -> Description:
+    """Read what a bundle's ``metadata.json`` says, and from its ``inference.json`` whether it takes prompts.
+
+    Args:
+        bundle: the bundle's folder.
+    """
+    config = ConfigParser.load_config_file(str(bundle / "configs" / "inference.json"))
+    steps = config["preprocessing"]["transforms"]
+    interactive = any(step["_target_"] == _PLACES_PROMPTS for step in steps)
+    metadata = json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    (output,) = metadata["network_data_format"]["outputs"].values()
+    values = label_values(output["channel_def"])
+    return Description(metadata["description"], metadata["version"], output["format"], values, interactive)
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What is kept of an image between two clicks.
+
+    Attributes:
+        item: what the preprocessing has made of it, without prompts, and without the photo, which is large and needed
+            for pictures of the results only.
+        size: width and height of the photo.
+        inferer: the bundle's inferer as it is for many prompts; it keeps the image's features.
+    """
+
+    item: dict[str, Any]
+    size: tuple[int, int]
+    inferer: Inferer
+
+
+class BundlePredictor:
+    """A bundle, ready to segment one image after the other.
+
+    Preprocessing, network, inferer and postprocessing are those that the bundle's ``inference.json`` defines, run by
+    MONAI's `SupervisedEvaluator`, so that a mask is the one that the bundle's own run writes, pixel for pixel. It can
+    be called from several threads: one image is done at a time. Of the last images that were given with prompts, what
+    the preprocessing and the encoder made of them is kept, so that a further click costs little more than the decoder.
+
+    Args:
+        bundle: the bundle's folder.
+        settings: ids of ``inference.json`` to override, e.g. ``ckpt_path``.
+
+    Raises:
+        SettingError: a setting is wrong, or the weights are missing or do not fit.
+    """
+
+    def __init__(self, bundle: Path, settings: Mapping[str, Any]) -> None:
+        self.bundle = bundle
+        self.description = describe(bundle)
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        workflow = open_bundle(bundle, ["inference.json"], settings)
+        parser: ConfigParser = workflow.parser
+        self._preprocessing: Compose = parser.get_parsed_content("preprocessing")
+        self._place_prompts: Any = None
+        if self.description.interactive:
+            number = [entry["_target_"] for entry in parser["preprocessing"]["transforms"]].index(_PLACES_PROMPTS)
+            self._place_prompts = self._preprocessing.transforms[number]
+        self._collate = parser.get_parsed_content("dataloader#collate_fn")
+        parts = {
+            name: parser.get_parsed_content(f"evaluator#{name}")
+            for name in parser["evaluator"]
+            if name not in _OF_A_RUN
+        }
+        self._evaluator = SupervisedEvaluator(val_data_loader=[], **parts)
+        self._evaluator.logger.setLevel("WARNING")
+        self._inferer: Inferer = parts["inferer"]
+        self.network: torch.nn.Module = parts["network"]
+
+    def __call__(self, image: Path, name: str, prompts: Mapping[str, Any] | None = None) -> Prediction:
+        """Segment one image.
+
+        Args:
+            image: the file.
+            name: what the image is called; a name may say which eye it shows.
+            prompts: name of a structure to its ``box`` (x0, y0, x1, y1) and ``points`` (x, y, 1 for inside or 0 for
+                outside), in pixels of the image as it is seen upright; for interactive bundles.
+
+        Returns:
+            What the bundle finds.
+
+        Raises:
+            SettingError: a setting is wrong, or a prompt is not for this bundle or lies outside the image.
+            Exception: whatever the bundle's transforms raise; `common.data.failure_of` says what it means.
+        """
+        if prompts and not self.description.interactive:
+            raise SettingError(f"The bundle {self.bundle.name} takes no clicks and no box: leave them out.")
+        with self._lock:
+            data = self._steered(image, name, prompts) if prompts else self._plain(image, name)
+        values = self.description.values
+        output = torch.as_tensor(data["pred"]).cpu().numpy()
+        labels = to_picture(label_map(output, values)[None])
+        exclusive = len(output) == 1 and len(values) > 1
+        masks = {
+            name: labels == value if exclusive else to_picture(output[[channel]]) > 0
+            for channel, (name, value) in enumerate(values.items())
+        }
+        biomarkers = {column: _as_json(value) for column, value in data.get("biomarkers", {}).items()}
+        uncertainty = None
+        if "probability" in data:
+            inside = np.asarray(torch.as_tensor(data["fov"])[0].cpu() > 0) if "fov" in data else None
+            probability = torch.as_tensor(data["probability"]).float().cpu().numpy()
+            uncertainty = _as_json(entropy(probability, exclusive, inside))
+        return Prediction(labels, masks, biomarkers, str(data.get("note", "")), uncertainty)
+
+    def _plain(self, image: Path, name: str) -> dict[str, Any]:
+        """What is known of an image after a run without prompts."""
+        return self._run(self._preprocessing({"image": str(image), "name": name}), self._inferer)
+
+    def _steered(self, image: Path, name: str, prompts: Mapping[str, Any]) -> dict[str, Any]:
+        """What is known of an image after a run with prompts."""
+        key = hashlib.sha256(image.read_bytes() + name.encode()).hexdigest()
+        if key not in self._kept:
+            item = self._preprocessing({"image": str(image), "name": name})
+            width, height = item.pop("photo").shape[1:]
+            inferer: Any = self._inferer
+            self._kept[key] = _Kept(item, (width, height), inferer.interactive())
+        self._kept.move_to_end(key)
+        if len(self._kept) > _KEPT_IMAGES:
+            self._kept.popitem(last=False)
+        kept = self._kept[key]
+        _check_prompts(prompts, self.description.values, *kept.size)
+        try:
+            item = self._place_prompts({**copy.deepcopy(kept.item), "prompts": dict(prompts)})
+        except ValueError as error:
+            raise SettingError(f"The prompts cannot be used: {error}") from error
+        return self._run(item, kept.inferer)
+
+    def _run(self, item: dict[str, Any], inferer: Inferer) -> dict[str, Any]:
+        """Run the evaluator on one preprocessed image and give all that is known of it then."""
+        self._evaluator.inferer = inferer
+        self._evaluator.data_loader = DataLoader(Dataset([item]), batch_size=1, collate_fn=self._collate)
+        self._evaluator.state.epoch_length = 1
+        self._evaluator.run()
+        state: Any = self._evaluator.state
+        return {**state.batch[0], **state.output[0]}
+
+
+def _check_prompts(prompts: Mapping[str, Any], values: Mapping[str, int], width: int, height: int) -> None:
+    """Refuse prompts of unknown structures and outside the image."""
+    for structure, prompt in prompts.items():
+        if structure not in values:
+            raise SettingError(f"There is no structure {structure!r} to click on: give one of {', '.join(values)}.")
+        places = [point[:2] for point in prompt.get("points") or ()]
+        if prompt.get("box"):
+            places += [prompt["box"][:2], prompt["box"][2:]]
+        for x, y in places:
+            if not (0 <= x < width and 0 <= y < height):  # so NaN is refused too
+                raise SettingError(
+                    f"The place ({x:g}, {y:g}) lies outside the image of {width}x{height} pixels: give its column, "
+                    f"from 0 to {width - 1}, and its row, from 0 to {height - 1}."
+                )
+
+
+def _as_json(value: Any) -> Any:
+    """A number or word as JSON has it, which has no NaN."""
+    plain = value.item() if isinstance(value, np.generic | torch.Tensor) else value
+    return None if isinstance(plain, float) and not math.isfinite(plain) else plain

@@ -1,0 +1,92 @@
+"""Duke DME: retinal layers on OCT B-scans of patients with diabetic macular oedema, drawn by two graders.
+
+Features:
+    10 patients, of each a volume of 61 B-scans of 496 x 768 pixels (Spectralis, Heidelberg Engineering; 3.87
+    micrometres per row), of which 11 were annotated: eight boundaries (ILM, NFL/GCL, IPL/INL, INL/OPL, OPL/ONL,
+    ISM/ISE, OS/RPE, BM) by each grader, in a part of the columns, and fluid. An item is one annotated B-scan.
+
+Layout:
+    ``Subject_01.mat`` ... ``Subject_10.mat`` in one folder, as released: ``images`` (496 x 768 x B-scans),
+    ``manualLayers1`` and ``manualLayers2`` (8 x 768 x B-scans; rows counted from 1, NaN where nothing was drawn). Files
+    that hold only the annotated B-scans are read too. In a list ``Subject_01.mat#11`` is the 11th B-scan of the file.
+
+Official split:
+    none; in the literature subjects 1-5 train and 6-10 test: ``--train_first 5``.
+
+Terms: released for research; the page states no licence.
+
+Get it: https://people.duke.edu/~sf59/Chiu_BOE_2014_dataset.htm
+
+Reference:
+    Chiu et al., Kernel regression based segmentation of optical coherence tomography images with diabetic macular
+    edema, Biomedical Optics Express 6(4), 2015.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from common.biomarkers.layers import LAYERS
+from common.errors import UnreadableImageError
+from common.scans import frame_address, read_scan, read_variable
+from data_lists._base import DataListError, Dataset, Item, Tree, test_after
+
+_GRADERS = {"label": "manualLayers1", "label_2": "manualLayers2"}
+_BOUNDARIES = 8
+
+
+def find(tree: Tree, *, train_first: int | None = None) -> list[Item]:
+    """Find the annotated B-scans.
+
+    Args:
+        tree: the dataset's folder.
+        train_first: subjects up to this number are for training and validation, the others are the test split.
+    """
+    files = tree.find("", "Subject_{key}", r"\d+", suffixes={".mat"}, shared=True)
+    if not files.paths:
+        raise tree.nothing_found("Subject_01.mat, Subject_02.mat ...")
+    splits = test_after({subject: int(subject) for subject in files.paths}, train_first)
+    items = []
+    for subject, path in files.paths.items():
+        for frame, count in _annotated(tree, path):
+            address = frame_address(path, frame, count)
+            items.append(Item(dict.fromkeys(("image", *_GRADERS), address), patient=subject, split=splits[subject]))
+    return items
+
+
+def _annotated(tree: Tree, path: str) -> list[tuple[int, int]]:
+    """The numbers of the B-scans of a file on which the first grader drew all boundaries somewhere, and their count.
+
+    Raises:
+        DataListError: the file cannot be read, lacks a variable, or has one of another shape.
+    """
+    try:
+        images = read_variable(tree.root / path, "images")
+        boundaries = {name: read_variable(tree.root / path, name) for name in _GRADERS.values()}
+    except UnreadableImageError as error:
+        raise DataListError(f"{error}; download it again or leave it out with --exclude '{path}'") from error
+    expected = (_BOUNDARIES, *images.shape[1:])
+    for name, values in boundaries.items():
+        if values.shape != expected:
+            raise DataListError(
+                f"{tree.root / path}: '{name}' has the shape {values.shape}, its images {images.shape}; {expected} is "
+                f"expected. Download it again or leave it out with --exclude '{path}'"
+            )
+    drawn = ~np.isnan(boundaries["manualLayers1"]).any(axis=0)
+    frames = np.flatnonzero(drawn.any(axis=0))
+    if not frames.size:
+        raise DataListError(f"{tree.root / path} has no annotated B-scan; leave it out with --exclude '{path}'")
+    return [(int(frame) + 1, images.shape[2]) for frame in frames]
+
+
+DATASET = Dataset(
+    name="duke_dme",
+    description="Duke DME: retinal layers on OCT B-scans with diabetic macular oedema, drawn by two graders.",
+    licence="for research; no licence stated",
+    reference="Chiu et al., Biomedical Optics Express 6(4), 2015.",
+    labels={"0": "background", **{str(label): name for label, name in enumerate(LAYERS, start=1)}},
+    find=find,
+    guide=__doc__,
+    masks={},
+    read=read_scan,
+)
