@@ -74,7 +74,7 @@ def run_demo(output: str | Path, count: int) -> int:
     """Draw phantoms, run every bundle that has weights on them, print a table.
 
     Args:
-        output: folder for ``phantoms_<modality>_<count>`` and one folder of results per bundle.
+        output: folder for ``phantoms_<count>``, ``oct_phantoms_<count>`` and one folder of results per bundle.
         count: number of phantoms.
 
     Returns:
@@ -94,7 +94,7 @@ def run_demo(output: str | Path, count: int) -> int:
     if not shown:
         raise SettingError("No bundle has weights to demonstrate: train one with `retina train` and put them into it.")
     phantoms = {
-        modality: folder / f"phantoms_{modality}_{count}"
+        modality: folder / (f"phantoms_{count}" if modality == "fundus" else f"{modality}_phantoms_{count}")
         for modality in dict.fromkeys(DEMO_INPUTS[name].modality for name in shown)
     }
     for modality, drawn in phantoms.items():

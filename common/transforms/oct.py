@@ -242,9 +242,9 @@ class FitBScand(MapTransform, InvertibleTransform):
         self.fills = (fill,) * len(self.keys) if isinstance(fill, int | float) else tuple(fill)
 
     @staticmethod
-    def _resize(image: torch.Tensor, size: tuple[int, int], mode: str) -> torch.Tensor:
+    def _resize(image: torch.Tensor, size: tuple[int, int], mode: str, smooth: bool) -> torch.Tensor:
         """Scale without a record of it: the one that `push_transform` leaves serves for all."""
-        resize = Resize(size, mode=mode, anti_aliasing=mode != "nearest", dtype=torch.float32)
+        resize = Resize(size, mode=mode, anti_aliasing=smooth, dtype=torch.float32)
         with resize.trace_transform(False):
             return torch.as_tensor(resize(image))
 
@@ -254,7 +254,7 @@ class FitBScand(MapTransform, InvertibleTransform):
         for key, mode, fill in self.key_iterator(d, self.modes, self.fills):
             width, height = d[key].shape[1:]
             rows = min(self.rows, height)
-            scaled = self._resize(d[key], (self.columns, rows), mode)
+            scaled = self._resize(d[key], (self.columns, rows), mode, smooth=mode != "nearest")
             d[key] = torch.nn.functional.pad(scaled, (0, self.rows - rows), value=fill)
             info = {"rows": rows, "width": width, "height": height, "mode": mode}
             self.push_transform(d[key], orig_size=(width, height), extra_info=info)
@@ -266,7 +266,7 @@ class FitBScand(MapTransform, InvertibleTransform):
         for key in self.key_iterator(d):
             info = self.pop_transform(d[key])["extra_info"]
             size = (int(info["width"]), int(info["height"]))
-            d[key] = self._resize(d[key][..., : int(info["rows"])], size, str(info["mode"]))
+            d[key] = self._resize(d[key][..., : int(info["rows"])], size, str(info["mode"]), smooth=False)
         return d
 
 

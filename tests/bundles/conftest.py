@@ -135,7 +135,7 @@ class BScans:
     def mark(self, bundle: Bundle, height: int, width: int, seed: int, kind: Any) -> Marked:
         # A slope that gets steeper: no flip and no transposition gives it back.
         top = np.rint(height * (0.06 + 0.5 * (np.arange(width) / width) ** 2))
-        edges = top + np.rint(self.share * height) * np.arange(len(LAYERS) + 1)[:, None]
+        edges = top + np.rint(self.share * height * np.arange(len(LAYERS) + 1))[:, None]
         rows = np.arange(height)[:, None]
         masks = {name: (rows >= edges[i]) & (rows < edges[i + 1]) for i, name in enumerate(LAYERS)}
         scan = np.full((height, width), self.levels[0], dtype=np.uint8)
@@ -322,7 +322,7 @@ TABLE = [
     Bundle(
         name="oct_layer_segmentation",
         structures=dict.fromkeys(LAYERS, "labels"),
-        settings={"columns": 96, "rows": 160},
+        settings={"columns": 160, "rows": 160},
         small={"base_channels": 4},
         tiny=unet(8, 8, in_channels=1),
         biomarkers=("nfl_thickness_mean_px", "onl_ism_thickness_max_px", "retina_thickness_median_px"),

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.io
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,6 +26,7 @@ from common.data import (
     collate_one,
     failure_of,
     list_photos,
+    list_scans,
     load_data_list,
     sampling_weights,
 )
@@ -387,3 +389,80 @@ def test_items_of_no_named_data_set_are_alike() -> None:
     assert sampling_weights([{}, {}, {}]) == pytest.approx([1 / 3] * 3)
     with pytest.raises(SettingError, match=r"dataset_balance is 1\.5"):
         sampling_weights([{}], 1.5)
+
+
+# --- B-scans ---------------------------------------------------------------------------------------------------------
+
+
+def test_b_scans_of_volumes_and_folders(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    write_photo(folder / "visit" / "frame_1.png")
+    write_photo(folder / "single.tif")
+    scipy.io.savemat(folder / "visit" / "eye.mat", {"images": np.zeros((40, 50, 11), np.uint8)})
+    (folder / "broken.mat").write_bytes(b"no volume")
+    (folder / "notes.txt").write_text("seen on Monday")
+    results = ResultFolder(tmp_path / "out")
+
+    items = list_scans(folder, results)
+
+    frames = [f"visit/eye.mat#{number:02d}" for number in range(1, 12)]
+    assert [item["name"] for item in items] == ["single.tif", *frames, "visit/frame_1.png"]
+    by_name = {item["name"]: item for item in items}
+    assert by_name["visit/eye.mat#03"]["volume"] == "visit/eye.mat"
+    assert by_name["visit/eye.mat#03"]["output_name"] == "visit/eye_03"
+    assert by_name["visit/frame_1.png"]["volume"] == "visit"
+    assert by_name["single.tif"]["volume"] == "."
+    with (tmp_path / "out" / "failures.csv").open(encoding="utf-8", newline="") as file:
+        failures = {row["image"]: row for row in csv.DictReader(file)}
+    assert failures["notes.txt"]["reason"] == "its suffix is not that of a B-scan"
+    assert failures["broken.mat"]["stage"] == "read"
+    assert "cannot be decoded" in failures["broken.mat"]["reason"]
+
+
+def test_frames_and_pictures_do_not_share_an_output(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    write_photo(folder / "eye_1.png")
+    scipy.io.savemat(folder / "eye.mat", {"images": np.zeros((40, 50, 2), np.uint8)})
+
+    items = list_scans(folder, ResultFolder(tmp_path / "out"))
+
+    outputs = {item["name"]: item["output_name"] for item in items}
+    assert len(set(outputs.values())) == 3
+    assert outputs["eye.mat#2"] == "eye_2"
+
+
+def test_finished_frames_are_skipped(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    scipy.io.savemat(folder / "eye.mat", {"images": np.zeros((40, 50, 3), np.uint8)})
+    results = ResultFolder(tmp_path / "out")
+    results.write("eye_2_labels.png", b"labels")
+    results.add_row({"image": "eye.mat#2", "labels": "eye_2_labels.png"})
+
+    again = ResultFolder(tmp_path / "out")
+    items = list_scans(folder / "eye.mat", again)
+
+    assert [item["name"] for item in items] == ["eye.mat#1", "eye.mat#3"]
+    assert again.skipped == 1
+
+
+def test_a_folder_without_b_scans(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "notes.txt").write_text("nothing")
+
+    with pytest.raises(SettingError, match=r"holds no B-scan: 1 files, none ending in .*\.mat"):
+        list_scans(tmp_path / "in", ResultFolder(tmp_path / "out"))
+
+
+def test_a_list_may_name_frames(tmp_path: Path) -> None:
+    scipy.io.savemat(tmp_path / "eye.mat", {"images": np.zeros((40, 50, 3), np.uint8)})
+    content = {"training": [{"image": "eye.mat#2", "label": "eye.mat#2"}]}
+    (tmp_path / "list.json").write_text(json.dumps(content))
+
+    (item,) = load_data_list(tmp_path / "list.json", tmp_path, "training")
+
+    assert item["image"] == f"{tmp_path / 'eye.mat'}#2"
+    assert item["name"] == "eye.mat#2"
+    (tmp_path / "eye.mat").unlink()
+    with pytest.raises(SettingError, match="does not exist"):
+        load_data_list(tmp_path / "list.json", tmp_path, "training")

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.io
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -198,6 +199,20 @@ def make_smdg(pictures: Pictures, nested: bool = True) -> None:
     table.write_text("\n".join(rows) + "\n", encoding="utf-8")
 
 
+def make_duke_dme(pictures: Pictures, frames: int = 6, annotated: tuple[int, ...] = (2, 4), subjects: int = 6) -> None:
+    """Volumes of which only some B-scans are annotated, by the second grader one less; columns 10 to 29."""
+    random = np.random.default_rng(0)
+    pictures.root.mkdir(parents=True, exist_ok=True)
+    for subject in range(1, subjects + 1):
+        images = random.integers(0, 256, (48, 40, frames), dtype=np.uint8)
+        first, second = (np.full((8, 40, frames), np.nan) for _ in range(2))
+        for layers, numbers in ((first, annotated), (second, annotated[1:])):
+            for number in numbers:
+                layers[:, 10:30, number - 1] = np.arange(5, 45, 5)[:, None]
+        content = {"images": images, "manualLayers1": first, "manualLayers2": second}
+        scipy.io.savemat(pictures.root / f"Subject_{subject:02d}.mat", content, do_compression=True)
+
+
 @pytest.fixture
 def pictures(tmp_path: Path) -> Pictures:
     return Pictures(tmp_path / "data")
@@ -216,6 +231,7 @@ def make() -> dict[str, Callable[..., None]]:
         "disc_cup_folder": make_disc_cup_folder,
         "drishti_gs1": make_drishti,
         "drive": make_drive,
+        "duke_dme": make_duke_dme,
         "fives": make_fives,
         "hrf": make_hrf,
         "idrid_disc": make_idrid_disc,

@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import scipy.io
 
+from common.scans import split_address
 from data_lists import DATASETS, SPLITS, DataListError, DataListWarning, Dataset, Item, Tree, build
 
 LAYOUTS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -17,6 +20,8 @@ LAYOUTS: dict[str, tuple[str, dict[str, Any]]] = {
     "fives as released": ("fives", {}),
     "fives, a part": ("fives", {"released": False}),
     "drive": ("drive", {}),
+    "duke_dme as released": ("duke_dme", {}),
+    "duke_dme, only annotated B-scans": ("duke_dme", {"frames": 2, "annotated": (1, 2)}),
     "stare in one folder": ("stare", {}),
     "stare in folders": ("stare", {"photos": "stare-images/", "masks": True}),
     "stare, only the labels in folders": ("stare", {"masks": True}),
@@ -61,6 +66,7 @@ DISC_CUP = {
     "disc_cup_folder": {"image", "disc", "cup"},
     "smdg": {"image", "disc", "cup"},
 }
+LAYERS = {"duke_dme": {"image", "label", "label_2"}}
 OPTIONAL = {"smdg": {"cup"}}
 WITH_FOV = {"chase_db1 with fields of view", "hrf as released", "hrf as png", "drive"}
 
@@ -87,7 +93,8 @@ def test_a_layout_gives_a_correct_list(layout: str, pictures: Any, make: Any) ->
     assert content["name"] == name
     assert content["seed"] == 1
     assert content["labels"]["0"] == "background"
-    assert content["labels"]["1"] == ("optic disc outside the cup (rim)" if name in DISC_CUP else "vessel")
+    first = "NFL" if name in LAYERS else "vessel"
+    assert content["labels"]["1"] == ("optic disc outside the cup (rim)" if name in DISC_CUP else first)
     assert content["licence"]
     assert bool(content["test"]) == (layout in WITH_TEST)
     for split in SPLITS:
@@ -96,14 +103,14 @@ def test_a_layout_gives_a_correct_list(layout: str, pictures: Any, make: Any) ->
     assert content["validation"]
     for first, second in (("training", "validation"), ("training", "test"), ("validation", "test")):
         assert not patients_of(content, first) & patients_of(content, second)
-    files = DISC_CUP.get(name, {"image", "label", "fov"} if layout in WITH_FOV else {"image", "label"})
+    files = {**DISC_CUP, **LAYERS}.get(name, {"image", "label", "fov"} if layout in WITH_FOV else {"image", "label"})
     assert content["files"] == sorted(files)
     for item in items_of(content):
         assert files - OPTIONAL.get(name, set()) <= item.keys()
         assert item["dataset"] == name
         for key in files & item.keys():
             assert "\\" not in item[key]
-            assert (pictures.root / item[key]).is_file()
+            assert split_address(pictures.root / item[key])[0].is_file()
     images = [item["image"] for item in items_of(content)]
     assert len(images) == len(set(images))
 
@@ -300,3 +307,47 @@ def test_a_dataset_with_grades_and_no_masks_needs_only_a_description(
 
     assert content["files"] == ["image"]
     assert sorted(item["label"] for item in content["validation"]) == [0, 1]
+
+
+def test_only_annotated_b_scans_are_listed(pictures: Any, make: Any) -> None:
+    make["duke_dme"](pictures, frames=12)
+
+    items = items_of(build("duke_dme", pictures.root))
+
+    assert len(items) == 12
+    assert [item["image"] for item in items if item["patient"] == "03"] == ["Subject_03.mat#02", "Subject_03.mat#04"]
+    assert all(item["image"] == item["label"] == item["label_2"] for item in items)
+
+
+def test_b_scans_of_a_subject_stay_together(pictures: Any, make: Any) -> None:
+    make["duke_dme"](pictures)
+
+    content = build("duke_dme", pictures.root, train_first=4, validation=0.25)
+
+    assert patients_of(content, "test") == {"05", "06"}
+    assert content["numTest"] == 4
+    assert content["numValidation"] == 2
+
+
+def test_a_volume_without_annotation_is_refused(pictures: Any, make: Any) -> None:
+    make["duke_dme"](pictures, annotated=())
+
+    with pytest.raises(DataListError, match=r"Subject_01.mat has no annotated B-scan; leave it out with --exclude"):
+        build("duke_dme", pictures.root)
+
+
+def test_a_volume_that_lacks_a_grader_is_refused(pictures: Any, make: Any) -> None:
+    make["duke_dme"](pictures)
+    scipy.io.savemat(pictures.root / "Subject_02.mat", {"images": np.zeros((48, 40, 2), np.uint8)})
+
+    with pytest.raises(DataListError, match=r"Subject_02.mat: has no variable 'manualLayers1'; download it again"):
+        build("duke_dme", pictures.root)
+
+
+def test_boundaries_of_another_shape_are_refused(pictures: Any, make: Any) -> None:
+    make["duke_dme"](pictures)
+    content = {"images": np.zeros((48, 40, 2), np.uint8), "manualLayers1": np.ones((7, 40, 2))}
+    scipy.io.savemat(pictures.root / "Subject_02.mat", {**content, "manualLayers2": np.ones((8, 40, 2))})
+
+    with pytest.raises(DataListError, match=r"'manualLayers1' has the shape \(7, 40, 2\)"):
+        build("duke_dme", pictures.root)

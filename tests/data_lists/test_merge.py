@@ -168,3 +168,22 @@ def test_monai_loads_the_list(pictures: Any, lists: dict[str | Path, str], tmp_p
         assert Path(item["label"]).is_file()
         assert item["dataset"] in ("chase_db1", "hrf")
     assert any(Path(item["fov"]).is_file() for item in items if "fov" in item)
+
+
+def test_lists_of_volumes_are_merged(pictures: Any, make: Any, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        make["duke_dme"](type(pictures)(pictures.root / name), subjects=3 if name == "one" else 2)
+    root = pictures.root
+    lists: dict[str | Path, str] = {}
+    for name in ("one", "two"):
+        exclude = ["Subject_01.mat", "Subject_02.mat"] if name == "one" else []
+        content = build("duke_dme", root / name, name=name, exclude=exclude, validation=0.5 if name == "two" else 0)
+        write(content, tmp_path / f"{name}.json")
+        lists[tmp_path / f"{name}.json"] = name
+
+    joined = merge(root, lists)
+
+    assert {item["image"] for item in joined["training"]} >= {"one/Subject_03.mat#2", "one/Subject_03.mat#4"}
+    (root / "two" / "Subject_01.mat").unlink()
+    with pytest.raises(DataListError, match="is missing; check the folder two"):
+        merge(root, lists)

@@ -66,3 +66,12 @@ def test_the_soft_maps_give_the_masks_of_three_experts(real_folder: Callable[[st
             found, wanted = read_pixels(root / item[key]) >= item["min_value"], mask >= lowest
             # Both were resized on their own.
             assert 2 * (found & wanted).sum() / (found.sum() + wanted.sum()) > 0.97
+
+
+@pytest.mark.real_data
+def test_duke_dme(real_folder: Callable[[str], Path]) -> None:
+    content = build("duke_dme", real_folder("2015_BOE_Chiu"), seed=12, validation=0.2)
+
+    assert (content["numTraining"], content["numValidation"]) == (66, 22)
+    assert {item["patient"] for item in content["validation"]} == {"04", "05"}
+    assert content["files"] == ["image", "label", "label_2"]
