@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -73,6 +74,29 @@ def load_data_list(
                 )
         absolute.append({**item, **{key: str(path) for key, path in paths.items()}, "name": item["image"]})
     return absolute
+
+
+def sampling_weights(items: Sequence[Mapping[str, Any]], balance: float = 1.0) -> list[float]:
+    """Weights with which to draw items, so that a small data set is not drowned by a large one.
+
+    The share of a data set of n items (those with the same ``dataset``) is proportional to n^(1 - balance).
+
+    Args:
+        items: items of a data list.
+        balance: from 0, every item is as likely as any other, to 1, every data set is.
+
+    Returns:
+        A weight for each item; their sum is 1.
+
+    Raises:
+        SettingError: ``balance`` is not from 0 to 1.
+    """
+    if not 0 <= balance <= 1:
+        raise SettingError(f"dataset_balance is {balance!r}; give a number from 0 to 1.")
+    names = [str(item.get("dataset", "")) for item in items]
+    counts = Counter(names)
+    total = sum(count ** (1 - balance) for count in counts.values())
+    return [counts[name] ** -balance / total for name in names]
 
 
 def _without_suffix(name: str) -> str:

@@ -41,6 +41,7 @@ class DemoInput:
 DEMO_INPUTS: dict[str, DemoInput] = {
     "vessel_segmentation": DemoInput("image", {"mask_vessel": "mask"}),
     "disc_cup_segmentation": DemoInput("image", {"mask_disc": "disc", "mask_cup": "cup"}),
+    "disc_cup_hqsam_segmentation": DemoInput("image", {"mask_disc": "disc", "mask_cup": "cup"}),
 }
 
 

@@ -3,13 +3,42 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
+import torch
 from ignite.engine import Engine, Events
 from monai.engines import IterationEvents, SupervisedEvaluator
+from monai.engines.utils import PrepareBatch, PrepareBatchExtraInput
 
 from common.data import Failure, failure_of
 from common.results import ResultFolder
+
+
+class PreparePrompts(PrepareBatch):
+    """Gives the network image and label, and prompts where the batch has some.
+
+    MONAI's `PrepareBatchExtraInput` does it for batches that always have them.
+
+    Args:
+        extra_keys: keys of the batch, passed on by these names to the inferer where the batch has them.
+    """
+
+    def __init__(self, extra_keys: Sequence[str] = ("prompts",)) -> None:
+        self.extra_keys = tuple(extra_keys)
+
+    def __call__(
+        self,
+        batchdata: dict[str, Any],
+        device: str | torch.device | None = None,
+        non_blocking: bool = False,
+        **kwargs: Any,
+    ) -> tuple[Any, Any, tuple[Any, ...], dict[str, Any]]:
+        """Give image, label, no further arguments, and the named ones."""
+        present = {key: key for key in self.extra_keys if key in batchdata}
+        prepare = PrepareBatchExtraInput(extra_keys=present)
+        image, label, args, named = prepare(batchdata, device, non_blocking, **kwargs)
+        return image, label, args, named
 
 
 class TolerantEvaluator(SupervisedEvaluator):

@@ -86,6 +86,13 @@ class CoarseToFineInferer(Inferer):
     def _one(
         self, image: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
     ) -> torch.Tensor:
+        logits, square = self._find(image, network, *args, **kwargs)
+        return self._put_back(logits, square, *image.shape[1:])
+
+    def _find(
+        self, image: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, tuple[int, int, int]]:
+        """Look from coarse to fine: the logits ``(channels, size, size)`` of the last square, and the square."""
         width, height = image.shape[1:]
         side = max(width, height)
         square = ((width - side) // 2, (height - side) // 2, side)
@@ -104,7 +111,7 @@ class CoarseToFineInferer(Inferer):
                 break
             logits, square = finer, candidate
             found = self._objects(logits, square)[:1]
-        return self._put_back(logits, square, width, height)
+        return logits, square
 
     def _look(
         self,

@@ -1,12 +1,17 @@
 """Networks that MONAI does not have, and the loading of weights."""
 
 from common.networks.any_size_unet import AnySizeUNet
+from common.networks.hq_sam import HQSAM, Features, HQSAMDecoder, HQSAMEncoder
 from common.networks.mobilenet import MobileNetV2Encoder, MobileNetV2UNet, SeparableDecoder
 from common.networks.resnet_unet import ResNetBEncoder, ResNetUNet
 from common.networks.weights import load_encoder_weights, load_weights, read_checkpoint, save_durably
 
 __all__ = [
+    "HQSAM",
     "AnySizeUNet",
+    "Features",
+    "HQSAMDecoder",
+    "HQSAMEncoder",
     "MobileNetV2Encoder",
     "MobileNetV2UNet",
     "ResNetBEncoder",

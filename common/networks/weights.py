@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,36 +17,61 @@ from torch import nn
 from common.errors import SettingError
 
 
-def read_checkpoint(source: str | Path) -> dict[str, Any]:
+def _local(source: str | Path) -> Path:
+    """The file that a path or URL names; one from the web is kept in torch's hub cache."""
+    parts = urlparse(str(source))
+    if parts.scheme == "file":
+        return Path(url2pathname(parts.path))
+    if parts.scheme not in ("http", "https"):
+        return Path(source)
+    path = Path(torch.hub.get_dir(), "checkpoints", Path(parts.path).name)
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(str(source), str(path), progress=False)
+    return path
+
+
+def read_checkpoint(source: str | Path, sha256: str | None = None) -> dict[str, Any]:
     """Read a checkpoint with ``weights_only=True`` on the CPU.
 
     Args:
         source: path, ``file`` URL, or ``http(s)`` URL (kept in torch's hub cache once it was loaded).
+        sha256: what the file's SHA-256 has to be, as 64 hexadecimal digits; None does not check.
 
     Returns:
         What the file holds.
 
     Raises:
-        SettingError: the file is missing, cannot be fetched, or is no checkpoint.
+        SettingError: the file is missing, cannot be fetched, has another SHA-256, or is no checkpoint.
     """
     try:
-        scheme = urlparse(str(source)).scheme
-        if scheme in ("http", "https"):
-            content = torch.hub.load_state_dict_from_url(str(source), map_location="cpu", weights_only=True)
-        else:
-            path = url2pathname(urlparse(str(source)).path) if scheme == "file" else source
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        path = _local(source)
+        if sha256 is not None:
+            _check_sha256(path, source, sha256)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise SettingError(f"The weights {source} do not exist: check the path.") from error
     except (URLError, TimeoutError) as error:
         raise SettingError(
             f"The weights {source} cannot be fetched ({error}): download the file and give its path."
         ) from error
+    except SettingError:
+        raise
     except Exception as error:  # what the unpickler raises on a damaged file has no end
         raise SettingError(f"The file {source} is no checkpoint that can be read: {_first_line(error)}") from error
     if not isinstance(content, Mapping) or not content:
         raise SettingError(f"The file {source} holds no state of a network: give a checkpoint with named tensors.")
     return dict(content)
+
+
+def _check_sha256(path: Path, source: str | Path, expected: str) -> None:
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != expected.strip().lower():
+        raise SettingError(
+            f"The file {path} has the SHA-256 {found}, not {expected}: it is damaged or another one. Get {source} anew "
+            "(remove the file first), or correct the SHA-256."
+        )
 
 
 def _first_line(error: BaseException) -> str:

@@ -22,6 +22,7 @@ from common.transforms.photo import (
     lab_clahe,
     turn_hue,
 )
+from common.transforms.prompts import PlacePromptsd, RandPromptsd
 
 __all__ = [
     "DiscCupBiomarkersd",
@@ -35,8 +36,10 @@ __all__ = [
     "LoadMaskd",
     "LoadPhotod",
     "MarkUnannotatedd",
+    "PlacePromptsd",
     "RandDiscViewsd",
     "RandHued",
+    "RandPromptsd",
     "ThresholdProbabilityd",
     "VesselBiomarkersd",
     "crop_square",

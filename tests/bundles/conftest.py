@@ -59,6 +59,7 @@ class Bundle:
         table: columns of `table_path` that change the results; none where the bundle takes no table.
         metrics: metrics of the evaluation report, beside those that every report has.
         report: parts of the evaluation report, beside ``settings`` and ``structures``.
+        input_size: width and height of the network's input, where it takes one size only; such a network is traced.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Bundle:
     table: Sequence[str] = ()
     metrics: Sequence[str] = ()
     report: Sequence[str] = ()
+    input_size: tuple[int, int] | None = None
 
     @property
     def root(self) -> Path:
@@ -146,6 +148,28 @@ TABLE = [
         words=("eye", "isnt_rule"),
         table=("eye", "patient", "pixel_size"),
         report=("photos",),
+    ),
+    Bundle(
+        name="disc_cup_hqsam_segmentation",
+        structures={"disc": "disc", "cup": "cup"},
+        settings={"diameter": 160, "view_size": 96},
+        small={"network_def#image_size": 64},
+        tiny=unet(8, 2),
+        biomarkers=("cdr_vertical", "rim_area_px2", "disc_diameter_vertical_px", "rim_thickness_min_px", "ddls_stage"),
+        nothing_found="no optic disc found",
+        floor=0.6,
+        masks={"disc": "disc", "cup": "cup"},
+        entries={"label_format": "masks"},
+        # The networks of the suite take no prompts; tests/bundles/test_hqsam.py trains with them.
+        training={"view_size": 64, "views_per_image": 2, "prompt_probability": 0},
+        mean_and_std=((0.5, 0.5),) * 3,
+        pictures=("overlay", "figure"),
+        outlined=True,
+        cleaned=True,
+        words=("eye", "isnt_rule"),
+        table=("eye", "patient", "pixel_size"),
+        report=("photos",),
+        input_size=(224, 224),
     ),
 ]
 

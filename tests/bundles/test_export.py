@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tests.bundles.conftest import Bundle, Command
 
 SIZES = [(256, 192), (160, 288)]
+TRACED_SIZE = (256, 256)
 
 
 @pytest.fixture(scope="module")
@@ -36,13 +37,20 @@ def eager(bundle: Bundle, workflow: Callable[..., Any]) -> nn.Module:
 def inputs(
     bundle: Bundle, workflow: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
 ) -> list[torch.Tensor]:
-    """A phantom as the network gets it, in two sizes that are not square."""
+    """Parts of a phantom as the network gets it, in two sizes that are not square where the network takes any size."""
 
     path = tmp_path_factory.mktemp("photo") / "photo.png"
     Image.fromarray(fundus_phantom(320, 320, seed=3).photo).save(path)
     made = workflow(bundle, "inference", **{**bundle.settings, "diameter": 320})
     photo = made.parser.get_parsed_content("preprocessing")({"image": str(path)})["image"]
-    return [photo[None, :, :width, :height].as_tensor().contiguous() for width, height in SIZES]
+    (width, height), (other_width, other_height) = [bundle.input_size] * 2 if bundle.input_size else SIZES
+    parts = [photo[:, :width, :height], photo[:, -other_width:, -other_height:]]
+    return [part[None].as_tensor().contiguous() for part in parts]
+
+
+def shape_of(bundle: Bundle) -> list[int]:
+    """Shape of the input with which the network is traced."""
+    return [1, 3, *(bundle.input_size or TRACED_SIZE)]
 
 
 def test_verify_net_in_out(bundle: Bundle, in_process: Callable[..., None], caplog: pytest.LogCaptureFixture) -> None:
@@ -60,6 +68,7 @@ def test_verify_net_in_out(bundle: Bundle, in_process: Callable[..., None], capl
 @pytest.fixture(scope="module")
 def torchscript(bundle: Bundle, command: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("torchscript")
+    tracing: dict[str, Any] = {"use_trace": True, "input_shape": shape_of(bundle)} if bundle.input_size else {}
     command(
         folder,
         "ckpt_export",
@@ -68,6 +77,7 @@ def torchscript(bundle: Bundle, command: Command, tmp_path_factory: pytest.TempP
         ckpt_file=str(bundle.weights),
         meta_file=str(bundle.root / "configs" / "metadata.json"),
         config_file=bundle.config("inference"),
+        **tracing,
     )
     return folder / "model.ts"
 
@@ -96,7 +106,7 @@ def test_torchscript_carries_config_and_metadata(bundle: Bundle, torchscript: Pa
 @pytest.fixture(scope="module")
 def onnx_file(bundle: Bundle, command: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("onnx")
-    axes = {0: "batch", 2: "width", 3: "height"}
+    axes = {} if bundle.input_size else {0: "batch", 2: "width", 3: "height"}
     command(
         folder,
         "onnx_export",
@@ -106,7 +116,7 @@ def onnx_file(bundle: Bundle, command: Command, tmp_path_factory: pytest.TempPat
         meta_file=str(bundle.root / "configs" / "metadata.json"),
         config_file=bundle.config("inference"),
         use_trace=True,
-        input_shape=[1, 3, 256, 256],
+        input_shape=shape_of(bundle),
         converter_kwargs={
             "input_names": ["image"],
             "output_names": ["pred"],

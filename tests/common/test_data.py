@@ -18,7 +18,16 @@ from monai.data import DataLoader
 from monai.transforms import Compose, Lambdad
 from PIL import Image
 
-from common.data import Failure, TolerantDataset, _output_names, collate_one, failure_of, list_photos, load_data_list
+from common.data import (
+    Failure,
+    TolerantDataset,
+    _output_names,
+    collate_one,
+    failure_of,
+    list_photos,
+    load_data_list,
+    sampling_weights,
+)
 from common.errors import SettingError, UnreadableImageError
 from common.results import ResultFolder
 from common.transforms import LoadPhotod
@@ -358,3 +367,23 @@ def test_failing_preprocessing_is_a_failure_but_a_wrong_setting_stops() -> None:
 def test_batches_of_whole_photos_are_refused() -> None:
     with pytest.raises(SettingError, match="batch size to 1"):
         collate_one([1, 2])
+
+
+# --- sampling --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("balance", "share"), [(0.0, 0.2), (0.5, 1 / 3), (1.0, 0.5)])
+def test_a_small_data_set_gets_its_share(balance: float, share: float) -> None:
+    items = [{"dataset": "small" if number % 5 == 0 else "large"} for number in range(50)]
+
+    weights = sampling_weights(items, balance)
+
+    assert sum(weights) == pytest.approx(1)
+    assert sum(weights[::5]) == pytest.approx(share)
+    assert len(set(weights[::5])) == 1
+
+
+def test_items_of_no_named_data_set_are_alike() -> None:
+    assert sampling_weights([{}, {}, {}]) == pytest.approx([1 / 3] * 3)
+    with pytest.raises(SettingError, match=r"dataset_balance is 1\.5"):
+        sampling_weights([{}], 1.5)

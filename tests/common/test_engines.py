@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import torch
+
+from common.engines import PreparePrompts
+
+
+def test_prompts_are_passed_on_where_there_are_some() -> None:
+    batch = {
+        "image": torch.ones(1, 3, 4, 4),
+        "label": torch.zeros(1, 2, 4, 4),
+        "prompts": torch.full((1, 2, 1, 3), 2.0),
+    }
+
+    image, label, args, named = PreparePrompts()(batch)
+    *_, others = PreparePrompts()({key: batch[key] for key in ("image", "label")})
+
+    assert torch.equal(image, batch["image"])
+    assert torch.equal(label, batch["label"])
+    assert args == ()
+    assert set(named) == {"prompts"}
+    assert torch.equal(named["prompts"], batch["prompts"])
+    assert others == {}
+
+
+def test_other_keys() -> None:
+    batch = {"image": torch.ones(1), "label": torch.ones(1), "early": torch.ones(2), "window": torch.ones(3)}
+
+    *_, named = PreparePrompts(["early", "prompts", "window"])(batch)
+
+    assert {name: len(value) for name, value in named.items()} == {"early": 2, "window": 3}
