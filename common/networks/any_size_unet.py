@@ -12,6 +12,20 @@ from torch import nn
 from common.networks.weights import load_encoder_weights
 
 
+def extend_to_multiple(inputs: torch.Tensor, multiple: int = 32) -> torch.Tensor:
+    """Extend images at their ends by repeating the last row and column, until both sides are multiples.
+
+    Args:
+        inputs: ``(B, C, W, H)``.
+        multiple: what the sides shall be multiples of.
+
+    Returns:
+        ``(B, C, W', H')``.
+    """
+    beyond = [0, -inputs.shape[3] % multiple, 0, -inputs.shape[2] % multiple]
+    return nn.functional.pad(inputs, beyond, mode="replicate")
+
+
 class AnySizeUNet(FlexibleUNet):
     """MONAI's `FlexibleUNet` for inputs of any size, optionally started from ImageNet weights.
 
@@ -63,7 +77,6 @@ class AnySizeUNet(FlexibleUNet):
             ``(B, out_channels, W, H)``.
         """
         width, height = inputs.shape[2], inputs.shape[3]
-        extended = nn.functional.pad(inputs, [0, -height % 32, 0, -width % 32], mode="replicate")
-        features = self.encoder(extended)
+        features = self.encoder(extend_to_multiple(inputs))
         logits: torch.Tensor = self.segmentation_head(self.decoder(features, self.skip_connect))
         return logits[:, :, :width, :height]

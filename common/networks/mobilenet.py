@@ -8,10 +8,12 @@ from typing import Any
 
 import torch
 from monai.networks.blocks import BaseEncoder
-from monai.networks.nets.flexible_unet import FLEXUNET_BACKBONE
+from monai.networks.nets.flexible_unet import FLEXUNET_BACKBONE, SegmentationHead
 from torch import nn
 
-from common.networks.any_size_unet import AnySizeUNet
+from common.errors import SettingError
+from common.networks.any_size_unet import extend_to_multiple
+from common.networks.weights import load_encoder_weights
 
 # Expansion, channels, number of blocks and first stride of each stage: table 2 of Sandler et al., CVPR 2018.
 _STAGES = (
@@ -169,8 +171,10 @@ class SeparableDecoder(nn.Module):
         return decoded
 
 
-class MobileNetV2UNet(AnySizeUNet):
-    """U-Net with a MobileNetV2 encoder and a decoder of depthwise separable convolutions.
+class MobileNetV2UNet(nn.Module):
+    """U-Net with a MobileNetV2 encoder and a decoder of depthwise separable convolutions, for inputs of any size.
+
+    Encoder and head are those of `FlexibleUNet`, which takes no other decoder than its own.
 
     Args:
         in_channels: channels of the input.
@@ -183,7 +187,7 @@ class MobileNetV2UNet(AnySizeUNet):
             None to start from random weights.
 
     Raises:
-        SettingError: the checkpoint cannot be read or does not fit the encoder.
+        SettingError: there is no such backbone, or the checkpoint cannot be read or does not fit the encoder.
     """
 
     def __init__(
@@ -196,6 +200,29 @@ class MobileNetV2UNet(AnySizeUNet):
         dropout: float = 0.0,
         encoder_weights: str | Path | None = None,
     ) -> None:
-        super().__init__(in_channels, out_channels, backbone, decoder_channels, spatial_dims, 0.0, encoder_weights)
-        encoder_channels = FLEXUNET_BACKBONE.register_dict[backbone]["feature_channel"]
-        self.decoder = SeparableDecoder(encoder_channels, decoder_channels, dropout)  # type: ignore[assignment]
+        super().__init__()
+        if backbone not in FLEXUNET_BACKBONE.register_dict:
+            known = ", ".join(sorted(FLEXUNET_BACKBONE.register_dict))
+            raise SettingError(f"backbone is {backbone!r}; give one of {known}.")
+        entry = FLEXUNET_BACKBONE.register_dict[backbone]
+        options = {"pretrained": False, "spatial_dims": spatial_dims, "in_channels": in_channels}
+        self.encoder = entry["type"](**{**entry["parameter"], **options})
+        self.decoder = SeparableDecoder(entry["feature_channel"], decoder_channels, dropout)
+        self.segmentation_head = SegmentationHead(spatial_dims, decoder_channels[-1], out_channels, kernel_size=3)
+        self.skip_connect = entry["feature_number"] - 1
+        if encoder_weights is not None:
+            load_encoder_weights(self.encoder, encoder_weights)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Give the logits.
+
+        Args:
+            inputs: ``(B, in_channels, W, H)``.
+
+        Returns:
+            ``(B, out_channels, W, H)``.
+        """
+        width, height = inputs.shape[2], inputs.shape[3]
+        features = self.encoder(extend_to_multiple(inputs))
+        logits: torch.Tensor = self.segmentation_head(self.decoder(features, self.skip_connect))
+        return logits[:, :, :width, :height]

@@ -11,6 +11,7 @@ import onnxruntime
 import pytest
 import torch
 from monai.networks.nets import FlexibleUNet
+from monai.networks.nets.resnet import ResNetEncoder
 
 from common.errors import SettingError
 from common.networks import MobileNetV2Encoder, MobileNetV2UNet
@@ -79,6 +80,19 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
 def test_what_the_encoder_has_not_is_refused(options: dict[str, Any], text: str) -> None:
     with pytest.raises(ValueError, match=text):
         MobileNetV2Encoder(**options)
+
+
+def test_an_unknown_backbone_is_refused() -> None:
+    with pytest.raises(SettingError, match=r"mobilenet_v3.*mobilenet_v2"):
+        MobileNetV2UNet(backbone="mobilenet_v3")
+
+
+def test_the_encoder_is_one_of_monai() -> None:
+    network = MobileNetV2UNet(backbone="resnet10", decoder_channels=SMALL).eval()
+
+    assert isinstance(network.encoder, ResNetEncoder)
+    with torch.no_grad():
+        assert network(torch.rand(1, 3, 40, 64)).shape == (1, 2, 40, 64)
 
 
 def test_the_decoder_is_light() -> None:
