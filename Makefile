@@ -54,6 +54,7 @@ lint: $(VENV)/.installed-dev ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy apps # by itself: its tests are a package `tests` too
 
 bench: $(VENV)/.installed ## measure the speed, as ratios taken in one run
 	$(BIN)/retina benchmark
