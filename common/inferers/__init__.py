@@ -5,6 +5,13 @@ from __future__ import annotations
 from common.inferers.autocast import AutocastInferer
 from common.inferers.coarse_to_fine import CoarseToFineInferer
 from common.inferers.mirrored import MirroredInferer
-from common.inferers.prompted import PromptInferer, SimulatedUser
+from common.inferers.prompted import CorrectingInferer, PromptInferer, SimulatedUser
 
-__all__ = ["AutocastInferer", "CoarseToFineInferer", "MirroredInferer", "PromptInferer", "SimulatedUser"]
+__all__ = [
+    "AutocastInferer",
+    "CoarseToFineInferer",
+    "CorrectingInferer",
+    "MirroredInferer",
+    "PromptInferer",
+    "SimulatedUser",
+]

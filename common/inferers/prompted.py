@@ -269,3 +269,54 @@ class SimulatedUser(Inferer):
     ) -> torch.Tensor:
         prompts = torch.as_tensor(pad_rows(rows), device=inputs.device)[None]
         return torch.as_tensor(self.inferer(inputs, network, *args, prompts=prompts, **kwargs))
+
+
+class CorrectingInferer(Inferer):
+    """Apply a network in training with clicks on its own errors, as a user makes them (SAM's training; RITM).
+
+    With some probability the network first answers without a gradient; then each structure gets one click in the middle
+    of its largest wrong region, up to ``clicks`` times, and the answer to all prompts is the one that is trained.
+
+    Args:
+        prob: probability of clicks, for each batch.
+        clicks: largest number of clicks.
+        seed: of the draws.
+    """
+
+    def __init__(self, prob: float = 0.5, clicks: int = 3, seed: int = 0) -> None:
+        self.prob = prob
+        self.clicks = clicks
+        self.random = np.random.default_rng(seed)
+
+    def __call__(
+        self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
+    ) -> torch.Tensor:
+        """Give the logits.
+
+        Args:
+            inputs: a batch ``(B, C, W, H)``.
+            network: takes images and ``prompts``, where there are some.
+            *args: passed on to the network.
+            **kwargs: likewise, but for ``target``, the truth ``(B, S, W, H)``; without it no clicks are made.
+
+        Returns:
+            ``(B, S, W, H)``.
+        """
+        target = kwargs.pop("target", None)
+        if target is None or "prompts" not in kwargs or self.random.random() >= self.prob:
+            return network(inputs, *args, **kwargs)
+        truth = torch.as_tensor(target).cpu().numpy()
+        known = truth.min(axis=(2, 3)) >= 0
+        for _ in range(int(self.random.integers(1, self.clicks + 1))):
+            with torch.no_grad():
+                found = torch.as_tensor(network(inputs, *args, **kwargs)).float().cpu().numpy() > 0
+            clicks = [
+                [
+                    correcting_click(one, other > 0.5) if sure else np.zeros((0, 3), dtype=np.float32)
+                    for one, other, sure in zip(*parts, strict=True)
+                ]
+                for parts in zip(found, truth, known, strict=True)
+            ]
+            rows = torch.as_tensor(np.stack([pad_rows(own) for own in clicks]), device=inputs.device)
+            kwargs["prompts"] = torch.cat([torch.as_tensor(kwargs["prompts"]), rows], dim=2)
+        return network(inputs, *args, **kwargs)

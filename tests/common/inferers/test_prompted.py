@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from common.errors import SettingError
-from common.inferers import CoarseToFineInferer, PromptInferer, SimulatedUser
+from common.inferers import CoarseToFineInferer, CorrectingInferer, PromptInferer, SimulatedUser
 from common.inferers.prompted import mirror_prompts
 from common.networks import HQSAM, Features
 from common.networks.hq_sam import ABSENT, BOX_FIRST, BOX_LAST, NEGATIVE, POSITIVE
@@ -240,3 +240,25 @@ def test_with_the_real_network_a_click_changes_the_mask_there() -> None:
 
     assert before.shape == after.shape == (1, 2, 320, 240)
     assert (after - before)[0, 0].abs().max() > 1e-3
+
+
+# --- clicks in training ----------------------------------------------------------------------------------------------
+
+
+def test_a_training_clicks_on_its_own_errors() -> None:
+    image, truth = torch.zeros(1, 3, SIZE, SIZE), torch.zeros(1, 2, SIZE, SIZE)
+    image[0, 0, 20:60, 30:50] = 1
+    truth[0, 0, 20:60, 30:70] = 1  # the network misses a part
+    truth[0, 1] = -1  # not known: no click
+    given = {"prompts": torch.full((1, 2, 1, 3), float(ABSENT)), "target": truth}
+    plain = Stamp()(image)
+
+    logits = CorrectingInferer(prob=1.0, clicks=1)(image, Stamp(), **given)
+
+    changed = (logits > 0)[0] != (plain > 0)[0]
+    x, y = torch.nonzero(changed[0]).float().mean(0).tolist()
+    assert truth[0, 0, round(x), round(y)] == 1
+    assert not changed[1].any()
+    assert logits.requires_grad
+    torch.testing.assert_close(CorrectingInferer(prob=0.0)(image, Stamp(), **given), plain)
+    torch.testing.assert_close(CorrectingInferer(prob=1.0)(image, Stamp()), plain)
