@@ -96,14 +96,14 @@ def test_a_phantoms_white_border_is_found() -> None:
 @pytest.mark.parametrize("edge", ["left", "right", "top", "bottom"])
 def test_a_border_along_one_edge(edge: str) -> None:
     scan = oct_phantom(200, 260, seed=3).scan
-    strip = {
+    strips: dict[str, Any] = {
         "left": np.s_[:, :3],
         "right": np.s_[:, -12:],
         "top": np.s_[:9],
         "bottom": np.s_[-2:],
-    }[edge]
+    }
     border = np.zeros(scan.shape, dtype=bool)
-    border[strip] = True
+    border[strips[edge]] = True
     scan[border] = 255
 
     np.testing.assert_array_equal(find_white_border(scan), border)
