@@ -269,6 +269,29 @@ def test_demo(
     assert "is no checkpoint that can be read" in spoken.err
 
 
+def test_demo_and_benchmark_of_b_scans(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "oct_layer_segmentation"
+    shutil.copytree(BUNDLES / name, tmp_path / "bundles" / name)
+    monkeypatch.setattr("common.bundles.BUNDLES", tmp_path / "bundles")
+    output = tmp_path / "demo"
+
+    assert main(["demo", "--output", str(output), "--count", "2"]) == 0
+    assert main(["benchmark", "--sizes", "160x128", "--repeats", "1", "--output", str(tmp_path / "table.md")]) == 0
+
+    (row,) = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith(f"{name}  ")]
+    assert row[1] == "2/2"
+    scores = []
+    for path in sorted((output / "oct_phantoms_2" / "labels").iterdir()):
+        truth = np.asarray(Image.open(path))
+        found = np.asarray(Image.open(output / name / f"{path.stem}_labels.png"))
+        layers = [(found == layer, truth == layer) for layer in range(1, 8)]
+        scores += [2 * (one & other).sum() / (one.sum() + other.sum()) for one, other in layers]
+    assert float(row[2]) == pytest.approx(np.mean(scores), abs=1e-3)
+    assert "| 160x128 |" in (tmp_path / "table.md").read_text(encoding="utf-8")
+
+
 def test_demo_without_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
