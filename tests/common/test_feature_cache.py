@@ -49,7 +49,7 @@ def items(tmp_path: Path) -> list[dict[str, Any]]:
     return found
 
 
-def views(size: int = SIDE, shift: float = 0.3) -> Compose:
+def views(size: int = SIDE, shift: float = 0.3, lowest: float = -1.0) -> Compose:
     keys = ("image", "label")
     return Compose(
         [
@@ -58,7 +58,7 @@ def views(size: int = SIDE, shift: float = 0.3) -> Compose:
             FieldOfViewd(keys, diameter=128),
             RandDiscViewsd(keys, size=size, shift=shift),
             RandFlipd(keys, prob=0.5, spatial_axis=0),
-            ScaleIntensityRanged("image", 0, 255, -1, 1),
+            ScaleIntensityRanged("image", 0, 255, lowest, 1),
             ScaleIntensityRanged("label", 0, 255, 0, 1),
             MarkUnannotatedd("label"),
         ]
@@ -131,7 +131,7 @@ def test_what_is_stale_is_made_anew(items: Any, tmp_path: Path, change: str) -> 
             picture = opened.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         picture.save(path)
     elif change == "preprocessing":
-        transform = views(shift=0.1)
+        transform = views(lowest=-0.5)
     else:
         settings["seed"] = 1
 
