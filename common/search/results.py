@@ -48,14 +48,14 @@ def best_validation(trial: FrozenTrial) -> tuple[int, float] | None:
     values = {step: value for step, value in trial.intermediate_values.items() if not math.isnan(value)}
     if not values:
         return None
-    epoch = max(values, key=lambda step: values[step])
+    epoch = max(values, key=values.__getitem__)
     return epoch, values[epoch]
 
 
 def best_trial(study: optuna.Study) -> FrozenTrial | None:
     """The complete trial with the greatest value."""
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return max(complete, key=lambda trial: trial.value, default=None)
+    return study.best_trial if complete else None
 
 
 def _write(path: Path, text: str) -> None:
@@ -119,7 +119,7 @@ def draw_figures(study: optuna.Study, folder: Path) -> None:
     from matplotlib import pyplot
     from optuna.visualization import matplotlib as figures
 
-    drawn = {
+    drawn: dict[str, Any] = {
         "history": figures.plot_optimization_history,
         "validations": figures.plot_intermediate_values,
         "slices": figures.plot_slice,

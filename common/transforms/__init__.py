@@ -39,6 +39,7 @@ from common.transforms.photo import (
     lab_clahe,
     turn_hue,
 )
+from common.transforms.presence import PresenceProbabilityd
 from common.transforms.prompts import PlacePromptsd, RandPromptsd
 
 __all__ = [
@@ -63,6 +64,7 @@ __all__ = [
     "NormalizeBScand",
     "OrderedLayersd",
     "PlacePromptsd",
+    "PresenceProbabilityd",
     "RandCystd",
     "RandDiscViewsd",
     "RandGraderd",
