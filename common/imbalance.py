@@ -95,4 +95,4 @@ def training_sampler(
     if not distributed:
         return WeightedRandomSampler(weights, count, replacement=True)
     processes = torch.distributed.get_world_size()
-    return DistributedWeightedRandomSampler(dataset, weights, num_samples_per_rank=-(-count // processes))  # type: ignore[arg-type]
+    return DistributedWeightedRandomSampler(dataset, weights, num_samples_per_rank=-(-count // processes))

@@ -18,6 +18,8 @@ class PresenceCrossEntropy(nn.Module):
         label_smoothing: share of the target that is divided among both classes, from 0 to 1.
     """
 
+    weight: torch.Tensor
+
     def __init__(self, weight: torch.Tensor | None = None, label_smoothing: float = 0.0) -> None:
         super().__init__()
         self.register_buffer("weight", torch.ones(2) if weight is None else weight.float())

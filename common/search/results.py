@@ -9,6 +9,7 @@ import math
 import os
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import optuna
 from optuna.storages import RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState
 
-from common.search.space import Space
+from common.search.space import Space, outer_first
 
 SURPLUS = "surplus"
 _STATES = {
@@ -85,7 +86,7 @@ def _row(index: int, tries: list[FrozenTrial], space: Space) -> dict[str, Any]:
 
 
 def write_results(study: optuna.Study, space: Space, folder: Path) -> None:
-    """Write ``trials.csv``, a row for each trial, and ``best.json``, a config of the best trial's overrides.
+    """Write ``trials.csv``, a row for each trial, and ``best.json``, a config of what the space says of the best trial.
 
     Args:
         study: the study.
@@ -100,7 +101,8 @@ def write_results(study: optuna.Study, space: Space, folder: Path) -> None:
     _write(folder / "trials.csv", table.getvalue())
     best = best_trial(study)
     if best is not None:
-        _write(folder / "best.json", json.dumps(space.overrides(best.params), indent=4) + "\n")
+        overrides = outer_first({**space.settings, **space.overrides(best.params)})
+        _write(folder / "best.json", json.dumps(overrides, indent=4) + "\n")
 
 
 def draw_figures(study: optuna.Study, folder: Path) -> None:
@@ -119,13 +121,15 @@ def draw_figures(study: optuna.Study, folder: Path) -> None:
     from matplotlib import pyplot
     from optuna.visualization import matplotlib as figures
 
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    metric = complete[0].user_attrs.get("metric", "value")
     drawn: dict[str, Any] = {
-        "history": figures.plot_optimization_history,
+        "history": partial(figures.plot_optimization_history, target_name=metric),
         "validations": figures.plot_intermediate_values,
-        "slices": figures.plot_slice,
+        "slices": partial(figures.plot_slice, target_name=metric),
     }
-    if len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))) > 1:
-        drawn["importances"] = figures.plot_param_importances
+    if len(complete) > 1:
+        drawn["importances"] = partial(figures.plot_param_importances, target_name=metric)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for name, draw in drawn.items():

@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,13 +50,14 @@ class Parameter:
     high: float = 0
     step: float | None = None
 
-    def suggest(self, trial: optuna.Trial) -> Any:
-        """Let a trial choose, and give the value of the id."""
+    def suggest(self, trial: optuna.Trial) -> None:
+        """Let a trial choose."""
         if self.kind == "categorical":
-            return self.choices[trial.suggest_categorical(self.name, list(self.choices))]
-        if self.kind == "int":
-            return trial.suggest_int(self.name, int(self.low), int(self.high), step=int(self.step or 1))
-        return trial.suggest_float(self.name, self.low, self.high, step=self.step, log=self.kind == "log")
+            trial.suggest_categorical(self.name, list(self.choices))
+        elif self.kind == "int":
+            trial.suggest_int(self.name, int(self.low), int(self.high), step=int(self.step or 1))
+        else:
+            trial.suggest_float(self.name, self.low, self.high, step=self.step, log=self.kind == "log")
 
     def allows(self, value: Any) -> bool:
         """Whether the id may take a value (of ``categorical``: whether a choice has this name)."""
@@ -84,6 +86,7 @@ class Space:
         path: the file, for messages.
         parameters: the ids, in the order of the file.
         points: trials that come first, whatever the sampler: id to value (or to the name of a choice).
+        left_out: parts of points; a grid leaves out every combination that has one of them, points not.
         settings: ids that have the same value in every trial.
         text: the content in one form, so that two files can be compared.
     """
@@ -91,24 +94,27 @@ class Space:
     path: Path
     parameters: tuple[Parameter, ...]
     points: tuple[dict[str, Any], ...]
+    left_out: tuple[dict[str, Any], ...]
     settings: dict[str, Any]
     text: str
 
-    def suggest(self, trial: optuna.Trial) -> dict[str, Any]:
-        """The overrides of a trial: id to value."""
-        return {parameter.name: parameter.suggest(trial) for parameter in self.parameters}
+    def suggest(self, trial: optuna.Trial) -> None:
+        """Let a trial choose a value for each id."""
+        for parameter in self.parameters:
+            parameter.suggest(trial)
 
     def overrides(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """The overrides of a trial that has chosen before.
+        """The overrides of a trial that has chosen, the outer ids before those that lie in them.
 
         Args:
             params: id to value, or to the name of a choice.
         """
         choices = {parameter.name: parameter.choices for parameter in self.parameters}
-        return {name: choices[name][value] if choices[name] else value for name, value in params.items()}
+        chosen = {name: choices[name][value] if choices[name] else value for name, value in params.items()}
+        return outer_first(deepcopy(chosen))
 
     def grid(self) -> list[dict[str, Any]]:
-        """The points, and every combination that is not among them; the last id of the file changes fastest.
+        """The points, and every other combination that is not left out; the last id of the file changes fastest.
 
         Raises:
             SettingError: an id can take any number between two, or there are more than `MAX_GRID` combinations.
@@ -130,7 +136,13 @@ class Space:
             )
         names = [parameter.name for parameter in self.parameters]
         product = [dict(zip(names, point, strict=True)) for point in itertools.product(*values)]
-        return [*self.points, *(point for point in product if point not in self.points)]
+        kept = [point for point in product if not any(part.items() <= point.items() for part in self.left_out)]
+        return [*self.points, *(point for point in kept if point not in self.points)]
+
+
+def outer_first(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Sort ids so that MONAI, which applies them in order, does not replace a part by the whole that it lies in."""
+    return dict(sorted(overrides.items(), key=lambda entry: entry[0].count("#")))
 
 
 def _as_id(name: str) -> str:
@@ -176,20 +188,20 @@ def _parameter(name: str, given: Any, path: Path) -> Parameter:
     return Parameter(_as_id(name), kind, {}, low, high, step)
 
 
-def _point(given: Any, parameters: Sequence[Parameter], number: int, path: Path) -> dict[str, Any]:
-    where = f"Point {number} of the space {path}"
-    if not isinstance(given, Mapping):
+def _point(given: Any, parameters: Sequence[Parameter], where: str, *, whole: bool) -> dict[str, Any]:
+    if not isinstance(given, Mapping) or not given:
         raise SettingError(f"{where} is {given!r}: give an object of ids and values.")
     point = {_as_id(name): value for name, value in given.items()}
-    names = [parameter.name for parameter in parameters]
-    for name in [*(name for name in names if name not in point), *(name for name in point if name not in names)]:
-        raise SettingError(f"{where} has to have the ids of the space, all of them and no other: look at {name}.")
-    for parameter in parameters:
-        if not parameter.allows(point[parameter.name]):
-            raise SettingError(
-                f"{where}: {parameter.name} is {point[parameter.name]!r}, which the space does not have."
-            )
-    return {name: point[name] for name in names}
+    known = {parameter.name: parameter for parameter in parameters}
+    for name in [
+        *(name for name in known if whole and name not in point),
+        *(name for name in point if name not in known),
+    ]:
+        raise SettingError(f"{where} has to have the ids of the space{', all of them' * whole}: look at {name}.")
+    for name, value in point.items():
+        if not known[name].allows(value):
+            raise SettingError(f"{where}: {name} is {value!r}, which the space does not have.")
+    return {name: point[name] for name in known if name in point}
 
 
 def read_space(path: str | Path) -> Space:
@@ -198,8 +210,8 @@ def read_space(path: str | Path) -> Space:
     The file is a JSON object with ``space``: id to ``{"kind": "categorical", "choices": [...]}``, where choices may be
     named (``{"adam": {...}}``), to ``{"kind": "int" or "float", "low": ..., "high": ..., "step": ...}``, where the step
     may be left out, or to ``{"kind": "log", "low": ..., "high": ...}``. It may have ``points`` (a list of trials that
-    come first, id to value), ``settings`` (id to the value in every trial) and ``description``. Ids are nested by ``#``
-    or a dot.
+    come first, id to value), ``leave_out`` (a list of parts of points; a grid leaves out every combination that has one
+    of them), ``settings`` (id to the value in every trial) and ``description``. Ids are nested by ``#`` or a dot.
 
     Args:
         path: the file.
@@ -215,14 +227,15 @@ def read_space(path: str | Path) -> Space:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise SettingError(f"The space {path} is no JSON file that can be read ({error}): correct --space.") from error
-    known = {"description", "space", "points", "settings"}
+    known = ("description", "space", "points", "leave_out", "settings")
     if not isinstance(content, dict) or not isinstance(content.get("space"), dict) or not content["space"]:
         raise SettingError(f"The file {path} has no `space`: give an object of ids, each with its `kind` and values.")
-    for key in sorted(set(content) - known):
-        raise SettingError(f"The space {path} has the key {key!r}: give only {', '.join(sorted(known))}.")
-    points, settings = content.get("points", []), content.get("settings", {})
-    if not isinstance(points, list) or not isinstance(settings, dict):
-        raise SettingError(f"The space {path}: `points` has to be a list and `settings` an object.")
+    for key in sorted(set(content) - set(known)):
+        raise SettingError(f"The space {path} has the key {key!r}: give only {', '.join(known)}.")
+    points, left_out, settings = (content.get(key, []) for key in known[2:])
+    settings = settings or {}
+    if not isinstance(points, list) or not isinstance(left_out, list) or not isinstance(settings, dict):
+        raise SettingError(f"The space {path}: `points` and `leave_out` have to be lists, and `settings` an object.")
     parameters = tuple(_parameter(name, given, path) for name, given in content["space"].items())
     names = [parameter.name for parameter in parameters]
     fixed = {_as_id(name): value for name, value in settings.items()}
@@ -231,7 +244,10 @@ def read_space(path: str | Path) -> Space:
     return Space(
         path,
         parameters,
-        tuple(_point(point, parameters, number, path) for number, point in enumerate(points)),
+        tuple(
+            _point(point, parameters, f"Point {i} of the space {path}", whole=True) for i, point in enumerate(points)
+        ),
+        tuple(_point(part, parameters, f"What the space {path} leaves out", whole=False) for part in left_out),
         fixed,
-        json.dumps({key: content.get(key) for key in ("space", "points", "settings")}, sort_keys=True),
+        json.dumps({key: content.get(key) for key in known[1:]}, sort_keys=True),
     )

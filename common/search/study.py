@@ -6,12 +6,15 @@ import json
 import logging
 import sys
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 from ignite.engine import Engine, Events
 from optuna.distributions import BaseDistribution
@@ -19,7 +22,7 @@ from optuna.exceptions import ExperimentalWarning, TrialPruned
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from common.bundles import check_overrides, find_bundle, open_bundle
 from common.errors import SettingError, setting_error_behind
@@ -34,13 +37,14 @@ from common.search.results import (
     origin,
     write_results,
 )
-from common.search.space import Space, read_space
+from common.search.space import Space, outer_first, read_space
 
 SAMPLERS = ("grid", "random", "tpe")
 MISSED_HEARTBEATS = 4
 """After so many the process of a trial is taken for dead."""
 
 ALL_FAILED = 1
+_TRIES = 4
 _OF_A_MACHINE = ("device", "num_workers", "cache_rate", "dataset_dir", "data_list")
 
 
@@ -67,7 +71,8 @@ class TrialReport:
         """Report, and ask whether to go on."""
         state: Any = engine.state
         self.trial.report(float(state.metrics[state.key_metric_name]), state.epoch)
-        if self.trial.should_prune():
+        unfinished = state.epoch < self.trainer.state.max_epochs
+        if unfinished and self.trial.should_prune():
             self.pruned = True
             self.trainer.terminate()
 
@@ -82,7 +87,7 @@ class PointsFirst(BaseSampler):
     Args:
         points: id to value.
         make: makes the other sampler from a seed.
-        seed: of the first trial.
+        seed: from which each trial's own is derived.
     """
 
     def __init__(self, points: Sequence[Mapping[str, Any]], make: Callable[[int], BaseSampler], seed: int) -> None:
@@ -96,7 +101,7 @@ class PointsFirst(BaseSampler):
         """Choose the point, or make the other sampler."""
         index = index_of(study, trial)
         self.point = self.points[index] if index < len(self.points) else None
-        self.sampler = self.make(self.seed + index)
+        self.sampler = self.make(int(np.random.SeedSequence([self.seed, index]).generate_state(1)[0]))
         self.sampler.before_trial(study, trial)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -156,25 +161,28 @@ class _Objective:
         if index >= self.count:  # another process has begun the last one just before
             trial.set_user_attr(SURPLUS, True)
             raise TrialPruned
-        overrides = self.space.suggest(trial)
+        self.space.suggest(trial)
         folder = self.output / f"trial_{index:04d}"
         trial.set_user_attr("folder", str(folder))
         _say(f"trial {index + 1} of {self.count}: {_listed(trial.params)}")
         try:
-            pruned, metric = self._train(trial, {**self.settings, **overrides, "output_dir": str(folder)})
+            pruned, metric = self._train(trial, folder)
         except Exception as error:
             wrong = setting_error_behind(error)
             if wrong is not None:
                 raise wrong from error
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             trial.set_user_attr("error", reason)
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
             _say(f"trial {index + 1} failed: {reason}")
             raise _TrainingFailed(reason) from error
         return self._value(trial, folder, pruned, metric)
 
-    def _train(self, trial: optuna.Trial, overrides: Mapping[str, Any]) -> tuple[bool, str]:
+    def _train(self, trial: optuna.Trial, folder: Path) -> tuple[bool, str]:
         """Train; whether it was pruned, and the name of the key metric."""
-        workflow = open_bundle(self.bundle, self.configs, overrides, bundle_logging=True)
+        overrides = {**self.settings, **self.space.overrides(trial.params), "output_dir": str(folder)}
+        workflow = open_bundle(self.bundle, self.configs, outer_first(overrides), bundle_logging=True)
         evaluator = workflow.parser.get_parsed_content("validate#evaluator")
         report = TrialReport(trial, workflow.parser.get_parsed_content("train#trainer"))
         report.attach(evaluator)
@@ -213,19 +221,25 @@ def _say(text: str) -> None:
 
 def _open_storage(url: str, heartbeat: int) -> RDBStorage:
     waits = {"connect_args": {"timeout": 120}} if url.startswith("sqlite") else {}
-    try:
-        return RDBStorage(
-            url,
-            engine_kwargs=waits,
-            heartbeat_interval=heartbeat,
-            grace_period=MISSED_HEARTBEATS * heartbeat,
-            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(inherit_intermediate_values=True),
-        )
-    except (ArgumentError, SQLAlchemyError, ImportError) as error:
-        raise SettingError(
-            f"The storage cannot be opened ({str(error).splitlines()[0]}): give --storage a database URL, such as "
-            "sqlite:////folder/study.db, of a folder that exists, and install the driver that it needs."
-        ) from error
+    for remaining in range(_TRIES, 0, -1):
+        try:
+            return RDBStorage(
+                url,
+                engine_kwargs=waits,
+                heartbeat_interval=heartbeat,
+                grace_period=MISSED_HEARTBEATS * heartbeat,
+                heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(inherit_intermediate_values=True),
+            )
+        except (SQLAlchemyError, ImportError) as error:
+            # Processes that are started together all make the tables; one of them is first.
+            if remaining > 1 and isinstance(error, DBAPIError):
+                time.sleep(0.5)
+                continue
+            raise SettingError(
+                f"The storage cannot be opened ({str(error).splitlines()[0]}): give --storage a database URL, such as "
+                "sqlite:////folder/study.db, of a folder that exists, and install the driver that it needs."
+            ) from error
+    raise AssertionError
 
 
 def _describe(objective: _Objective) -> dict[str, str]:
@@ -260,8 +274,7 @@ def _open_study(
 
 def _again(study: optuna.Study, number: int | None) -> None:
     """Put a trial that was stopped into the queue again."""
-    trials = study.get_trials(deepcopy=True, states=(TrialState.FAIL,))
-    for trial in trials:
+    for trial in study.get_trials(states=(TrialState.FAIL,)):
         if trial.number == number:
             RetryHeartbeatStaleTrialCallback(inherit_intermediate_values=True)(study, trial)
 
@@ -271,15 +284,16 @@ def _work(study: optuna.Study, objective: _Objective, heartbeat: int) -> None:
 
     def finish(study: optuna.Study, trial: FrozenTrial) -> None:
         write_results(study, objective.space, objective.output)
-        for path in checkpoints(Path(trial.user_attrs.get("folder", ""), "models")):
-            path.unlink(missing_ok=True)
+        if "folder" in trial.user_attrs:
+            for path in checkpoints(Path(trial.user_attrs["folder"], "models")):
+                path.unlink(missing_ok=True)
 
     waiting = False
     while True:
         fail_stale_trials(study)
         states = [tries[-1].state for tries in attempts(study)][: objective.count]
         if len(states) < objective.count or TrialState.WAITING in states:
-            waiting = False
+            waiting, objective.number = False, None
             try:
                 study.optimize(objective, n_trials=1, catch=(_TrainingFailed,), callbacks=[finish], gc_after_trial=True)
             except BaseException:
@@ -324,9 +338,8 @@ def _check_ids(objective: _Objective) -> None:
         parameter.name: next(iter(parameter.choices.values()), parameter.low)
         for parameter in objective.space.parameters
     }
-    check_overrides(
-        config, {**objective.settings, **first}, f"{' + '.join(objective.configs)} (see {objective.space.path})"
-    )
+    overrides = outer_first(deepcopy({**objective.settings, **first}))
+    check_overrides(config, overrides, f"{' + '.join(objective.configs)} (see {objective.space.path})")
 
 
 def run_search(
@@ -368,7 +381,7 @@ def run_search(
     """
     warnings.simplefilter("ignore", ExperimentalWarning)
     warnings.filterwarnings("ignore", message="The reported value is ignored")  # an epoch that is done again
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     read = read_space(space)
     twice = sorted(
