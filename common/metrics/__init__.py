@@ -9,9 +9,11 @@ from common.metrics.classification import (
     score_labels,
     score_labels_with_intervals,
 )
+from common.metrics.macro_auc import MacroAUC
 from common.metrics.segmentation import segmentation_scores, summarise
 
 __all__ = [
+    "MacroAUC",
     "best_threshold",
     "bootstrap_interval",
     "bootstrap_intervals",

@@ -1,6 +1,13 @@
 """Networks that MONAI does not have, and the loading of weights."""
 
 from common.networks.any_size_unet import AnySizeUNet
+from common.networks.fusion import (
+    FusionClassifier,
+    feature_names,
+    fit_standardisation,
+    load_encoder,
+    tabular_columns,
+)
 from common.networks.hq_sam import HQSAM, Features, HQSAMDecoder, HQSAMEncoder
 from common.networks.layer_unet import LayerUNet
 from common.networks.mobilenet import MobileNetV2Encoder, MobileNetV2UNet, SeparableDecoder
@@ -11,6 +18,7 @@ __all__ = [
     "HQSAM",
     "AnySizeUNet",
     "Features",
+    "FusionClassifier",
     "HQSAMDecoder",
     "HQSAMEncoder",
     "LayerUNet",
@@ -19,8 +27,12 @@ __all__ = [
     "ResNetBEncoder",
     "ResNetUNet",
     "SeparableDecoder",
+    "feature_names",
+    "fit_standardisation",
+    "load_encoder",
     "load_encoder_weights",
     "load_weights",
     "read_checkpoint",
     "save_durably",
+    "tabular_columns",
 ]
