@@ -33,22 +33,57 @@ def read_table(path: str | Path, what: str) -> list[dict[str, str]]:
     Raises:
         SettingError: it cannot be read, has no header, or has two columns of one name.
     """
+    return [
+        dict(zip_longest(columns, values[: len(columns)], fillvalue="")) for _, columns, values in _lines(path, what)
+    ]
+
+
+def read_rows(path: str | Path, what: str, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
+    """Read a CSV file that has to have certain columns, strictly: a value beyond the header is an error too.
+
+    Args:
+        path: the file.
+        what: name of the table in an error.
+        columns: the columns that it has to have, in lower case.
+
+    Returns:
+        The number of the line (1 for the header) and the row as of `read_table`, for each line that is not empty.
+
+    Raises:
+        SettingError: as of `read_table`, or a column or every row is missing, or a line has too many values.
+    """
+    rows = []
+    for number, names, values in _lines(path, what):
+        missing = [column for column in columns if column not in names]
+        if missing:
+            has = ", ".join(filter(None, names)) or "none"
+            raise SettingError(f"{what} {path} has no column {missing[0]!r}; its columns are: {has}")
+        if any(values[len(names) :]):
+            raise SettingError(
+                f"{what} {path} has {len(values)} values in line {number}, but {len(names)} columns: put a value that "
+                "has a comma in it between quotation marks"
+            )
+        rows.append((number, dict(zip_longest(names, values[: len(names)], fillvalue=""))))
+    if not rows:
+        raise SettingError(f"{what} {path} has no rows below its header")
+    return rows
+
+
+def _lines(path: str | Path, what: str) -> list[tuple[int, list[str], list[str]]]:
+    """Give number, column names and values of each line below the header that is not empty."""
     try:
         with Path(path).open(newline="", encoding="utf-8-sig") as file:
-            lines = list(csv.reader(file))
+            reader = csv.reader(file)
+            lines = [(reader.line_num, [value.strip() for value in line]) for line in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise SettingError(f"{what} {path} cannot be read ({error})") from error
     if not lines:
         raise SettingError(f"{what} {path} is empty")
-    columns = [column.strip().lower() for column in lines[0]]
+    columns = [column.lower() for column in lines[0][1]]
     twice = [column for number, column in enumerate(columns) if column and column in columns[:number]]
     if twice:
         raise SettingError(f"{what} {path} has two columns {twice[0]!r}; keep one of them")
-    return [
-        dict(zip_longest(columns, (value.strip() for value in line[: len(columns)]), fillvalue=""))
-        for line in lines[1:]
-        if any(value.strip() for value in line)
-    ]
+    return [(number, columns, values) for number, values in lines[1:] if any(values)]
 
 
 def _eye(text: str) -> str | None:
