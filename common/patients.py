@@ -18,7 +18,7 @@ _EYE_AT_END = re.compile(r"(.*?[^\W_])[\W_]*(?:left|right|od|os)", re.IGNORECASE
 
 
 def patient_from_name(name: str) -> str | None:
-    """Tell from the name of a file whose eye it shows, as ODIR names them: ``<patient>_left.jpg``, ``<patient>_OD.png``.
+    """Tell from the name of a file whose eye it shows, as ODIR names them: ``<patient>_left.jpg``.
 
     Args:
         name: path of the photo, relative to the input folder.
@@ -66,10 +66,11 @@ def patient_rows(
     by_patient: dict[str, list[list[float]]] = {}
     for patient, values in photos:
         by_patient.setdefault(patient, []).append([values[label] for label in labels])
-    order = sorted(
-        by_patient, key=lambda patient: (not patient.isdecimal(), int(patient) if patient.isdecimal() else 0, patient)
-    )
-    return {patient: combine_eyes(np.array(by_patient[patient]), labels) for patient in order}
+    return {patient: combine_eyes(np.array(by_patient[patient]), labels) for patient in sorted(by_patient, key=_order)}
+
+
+def _order(patient: str) -> tuple[bool, int, str]:
+    return (not patient.isdecimal(), int(patient) if patient.isdecimal() else 0, patient)
 
 
 def patient_table(patients: Mapping[str, Sequence[float] | NDArray[np.float64]], labels: Sequence[str]) -> bytes:

@@ -497,8 +497,8 @@ def read_thresholds(path: str | Path | None, labels: Sequence[str]) -> dict[str,
         missing = [label for thresholds in found.values() for label in labels if label not in thresholds]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SettingError(
-            f"thresholds_path is {path}, which is no evaluation_report.json of a classifier ({error!r}): give the report "
-            "of the validation split."
+            f"thresholds_path is {path}, which is no evaluation_report.json of a classifier ({error!r}): give the "
+            "report of the validation split."
         ) from error
     if missing or not found:
         raise SettingError(
@@ -557,8 +557,8 @@ class ProbabilityWriter(RowWriter):
         probability = [float(value) for value in data[self.pred_key]]
         if len(probability) != len(self.labels):
             raise SettingError(
-                f"labels are {', '.join(self.labels)}, and the network gives {len(probability)} probabilities: give the "
-                "labels that it was trained with."
+                f"labels are {', '.join(self.labels)}, and the network gives {len(probability)} probabilities: give "
+                "the labels that it was trained with."
             )
         row: dict[str, Any] = {name: data.get(name, "") for name in ("patient", "eye")}
         row = {"image": data["name"], **row, **{f"p_{k}": p for k, p in zip(self.labels, probability, strict=True)}}
@@ -607,7 +607,7 @@ class PatientTable:
             return
         if len(known) < len(rows):
             self.logger.warning(
-                f"{len(rows) - len(known)} of {len(rows)} photos are of no known patient and are left out of {PATIENTS}."
+                f"{len(rows) - len(known)} of {len(rows)} photos are of no known patient: {PATIENTS} leaves them out."
             )
         values = [(row["patient"], {label: float(row[f"p_{label}"]) for label in self.labels}) for row in known]
         self.results.write(PATIENTS, patient_table(patient_rows(values, self.labels), self.labels))
