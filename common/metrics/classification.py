@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 from sklearn.metrics import (
     auc,
     average_precision_score,
-    cohen_kappa_score,
-    f1_score,
     precision_recall_curve,
     roc_auc_score,
     roc_curve,
@@ -139,7 +137,8 @@ def odir_scores(probability: Floats, truth: Truth) -> dict[str, float]:
     """Score all labels together as the challenge ODIR-2019 did.
 
     On the flattened arrays, with the threshold 0.5: Cohen's kappa, F1, the area under the ROC curve, and their mean.
-    As in the challenge's script, F1 is that of both classes pooled (micro average), which is the accuracy.
+    As in the challenge's script, F1 is that of both classes pooled (micro average), which is the accuracy. Both are
+    computed from the counts, since scikit-learn's functions take longer than all else in a bootstrap.
 
     Args:
         probability: ``(n, C)``, a row for each patient.
@@ -155,9 +154,11 @@ def odir_scores(probability: Floats, truth: Truth) -> dict[str, float]:
     if labels.all() or not labels.any():
         return dict.fromkeys(("kappa", "f1", "auc", "score"), float("nan"))
     called = flat > 0.5
+    agreed, share, said = float(np.mean(called == labels)), float(labels.mean()), float(called.mean())
+    by_chance = share * said + (1 - share) * (1 - said)
     found = {
-        "kappa": float(cohen_kappa_score(labels, called)),
-        "f1": float(f1_score(labels, called, average="micro")),
+        "kappa": (agreed - by_chance) / (1 - by_chance),
+        "f1": agreed,
         "auc": float(roc_auc_score(labels, flat)),
     }
     return {**found, "score": float(np.mean(list(found.values())))}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import average_precision_score, cohen_kappa_score, f1_score, roc_auc_score
 
 from common.metrics import (
     best_threshold,
@@ -130,6 +130,9 @@ def test_areas_are_those_of_scikit_learn(seed: int) -> None:
 
     assert scores["auc"] == pytest.approx(roc_auc_score(truth, probability))
     assert scores["aupr"] == pytest.approx(average_precision_score(truth, probability))
+    odir = odir_scores(probability.reshape(20, 2), truth.reshape(20, 2))
+    assert odir["kappa"] == pytest.approx(cohen_kappa_score(truth, probability > 0.5))
+    assert odir["f1"] == pytest.approx(f1_score(truth, probability > 0.5, average="micro"))
 
 
 def test_intervals_hold_the_value_and_are_wider_for_whole_patients() -> None:
@@ -138,8 +141,8 @@ def test_intervals_hold_the_value_and_are_wider_for_whole_patients() -> None:
     probability = np.repeat(np.clip(truth[::2] * 0.3 + generator.random((60, 1)) * 0.7, 0, 1), 2, axis=0)
     patients = [str(number) for number in np.repeat(np.arange(60), 2)]
 
-    by_patient = score_labels_with_intervals(probability, truth, ["G"], patients, resamples=200)["G"]["auc"]
-    by_eye = score_labels_with_intervals(probability, truth, ["G"], list(range(120)), resamples=200)["G"]["auc"]
+    by_patient = score_labels_with_intervals(probability, truth, ["G"], patients, resamples=100)["G"]["auc"]
+    by_eye = score_labels_with_intervals(probability, truth, ["G"], list(range(120)), resamples=100)["G"]["auc"]
 
     for found in (by_patient, by_eye):
         assert found["low"] is not None
@@ -147,7 +150,7 @@ def test_intervals_hold_the_value_and_are_wider_for_whole_patients() -> None:
         assert found["value"] is not None
         assert found["low"] < found["value"] < found["high"]
     assert by_patient["high"] - by_patient["low"] > 1.2 * (by_eye["high"] - by_eye["low"])  # type: ignore[operator]
-    again = score_labels_with_intervals(probability, truth, ["G"], patients, resamples=200)["G"]["auc"]
+    again = score_labels_with_intervals(probability, truth, ["G"], patients, resamples=100)["G"]["auc"]
     assert again == by_patient
 
 
