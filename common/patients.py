@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 NORMAL = "N"
 """The label of an eye without a finding, in the letters of ODIR."""
-_EYE_AT_END = re.compile(r"(.*?[^\W_])[\W_]*(?:left|right|od|os)", re.IGNORECASE)
+_EYE_AT_END = re.compile(r"(.*?[^\W_])[\W_]+(?:left|right|od|os)", re.IGNORECASE)
 
 
 def patient_from_name(name: str) -> str | None:

@@ -85,7 +85,7 @@ class Saliency:
                 self._first = logits - self.labels
                 self._cam = GradCAM(self.network, layer, postprocessing=_as_it_is)
             with torch.enable_grad():
-                found = self._cam(batch, class_idx=self._first + label, **inputs)
+                found = self._cam(batch.requires_grad_(), class_idx=self._first + label, **inputs)
         finally:
             self.network.train(was_training)
             self.network.zero_grad(set_to_none=True)
