@@ -120,9 +120,6 @@ class FusionClassifier(nn.Module):
         SettingError: there is no such backbone, or the checkpoint cannot be read or does not fit the encoder.
     """
 
-    tabular_mean: torch.Tensor
-    tabular_std: torch.Tensor
-
     def __init__(
         self,
         in_channels: int = 3,

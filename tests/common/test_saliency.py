@@ -15,10 +15,11 @@ class Corner(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.features = nn.Sequential(nn.Conv2d(3, 2, 1, bias=False), nn.ReLU(inplace=True))
+        first = nn.Conv2d(3, 2, 1, bias=False)
+        self.features = nn.Sequential(first, nn.ReLU(inplace=True))
         self.head = nn.Linear(2, 2, bias=False)
         with torch.no_grad():
-            self.features[0].weight[:] = torch.tensor([1.0, -1.0])[:, None, None, None]
+            first.weight[:] = torch.tensor([1.0, -1.0])[:, None, None, None]
             self.head.weight[:] = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
