@@ -6,6 +6,7 @@ from common.networks.fusion import (
     feature_names,
     fit_standardisation,
     load_encoder,
+    prepare_network,
     tabular_columns,
 )
 from common.networks.hq_sam import HQSAM, Features, HQSAMDecoder, HQSAMEncoder
@@ -32,6 +33,7 @@ __all__ = [
     "load_encoder",
     "load_encoder_weights",
     "load_weights",
+    "prepare_network",
     "read_checkpoint",
     "save_durably",
     "tabular_columns",

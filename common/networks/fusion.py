@@ -12,7 +12,7 @@ from monai.networks.nets.flexible_unet import FLEXUNET_BACKBONE
 from torch import nn
 
 from common.errors import SettingError
-from common.networks.weights import load_encoder_weights, load_state, network_state
+from common.networks.weights import load_encoder_weights, load_state, load_weights, network_state
 
 Columns = Mapping[str, Sequence[str] | None]
 """Columns by name: None for a number, or the categories that a text may be."""
@@ -196,7 +196,7 @@ class FusionClassifier(nn.Module):
         return logits
 
 
-def fit_standardisation(network: FusionClassifier, items: Iterable[Mapping[str, Any]], columns: Columns) -> None:
+def fit_standardisation(network: nn.Module, items: Iterable[Mapping[str, Any]], columns: Columns) -> None:
     """Set the mean and standard deviation of the tabular features from the training data.
 
     A feature that is never known, or that is the same everywhere, keeps a standard deviation of 1.
@@ -225,7 +225,37 @@ def fit_standardisation(network: FusionClassifier, items: Iterable[Mapping[str, 
         bare.tabular_std.copy_(torch.where(std > 1e-6, std, 1))
 
 
-def load_encoder(network: FusionClassifier, source: str | Path) -> None:
+def prepare_network(
+    network: nn.Module,
+    items: Iterable[Mapping[str, Any]],
+    columns: Columns,
+    initial_weights: str | Path | None = None,
+    initial_encoder: str | Path | None = None,
+) -> None:
+    """Make a network ready for its training: weights to start from, and the standardisation of tabular features.
+
+    Args:
+        network: the network; without columns any classifier of photos.
+        items: items of the training split.
+        columns: the columns that the tabular features are of.
+        initial_weights: weights of the whole network, with their standardisation; None for none.
+        initial_encoder: weights of another classifier, whose encoder is taken (`load_encoder`); None for none.
+
+    Raises:
+        SettingError: both are given, or see `load_weights`, `load_encoder` and `fit_standardisation`.
+    """
+    if initial_weights and initial_encoder:
+        raise SettingError("initial_weights and initial_encoder are both set: give one of them.")
+    if initial_weights:
+        load_weights(network, initial_weights)
+        return
+    if initial_encoder:
+        load_encoder(network, initial_encoder)
+    if columns:
+        fit_standardisation(network, items, columns)
+
+
+def load_encoder(network: nn.Module, source: str | Path) -> None:
     """Load the encoder of another classifier of this kind, whatever its labels and tabular features are.
 
     Args:
@@ -238,4 +268,5 @@ def load_encoder(network: FusionClassifier, source: str | Path) -> None:
     state = network_state(source)
     prefix = "encoder."
     own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-    load_state(network.encoder, own, source)
+    bare: Any = network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
+    load_state(bare.encoder, own, source)
