@@ -15,9 +15,9 @@ def calibrate_encoder(network: nn.Module, batches: Iterable[Mapping[str, Any]], 
     """Give the encoder's batch normalisation the statistics of the data, without a change of what the encoder computes.
 
     Converted weights often have batch normalisation folded into the convolutions: a running mean of 0 and a variance of
-    1, which are those of no data. Such an encoder works in evaluation mode; in training mode, which takes the statistics
-    of the batch, it computes something else, and what it had learned is lost. With m and v the mean and variance of what
-    goes into a layer, scale s and shift b become ``s' = s sqrt((v + eps) / (v_old + eps))`` and
+    1, those of no data. Such an encoder works in evaluation mode; in training mode, which takes the statistics of the
+    batch, it computes something else, and what it had learned is lost. With m and v the mean and variance of what goes
+    into a layer, scale s and shift b become ``s' = s sqrt((v + eps) / (v_old + eps))`` and
     ``b' = b + s (m - m_old) / sqrt(v_old + eps)``: the output in evaluation mode stays the same, and that in training
     mode is close to it.
 
