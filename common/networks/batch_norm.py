@@ -8,6 +8,7 @@ from typing import Any
 
 import ignite.distributed as idist
 import torch
+from monai.utils import convert_to_tensor
 from torch import nn
 
 
@@ -41,7 +42,7 @@ def calibrate_encoder(network: nn.Module, batches: Iterable[Mapping[str, Any]], 
     bare.eval()
     with torch.no_grad():
         for batch in islice(batches, count):
-            bare(batch["image"].to(device))
+            bare(convert_to_tensor(batch["image"], device=device, track_meta=False))
     bare.train(training)
     for hook in hooks:
         hook.remove()
@@ -51,7 +52,7 @@ def calibrate_encoder(network: nn.Module, batches: Iterable[Mapping[str, Any]], 
             mean = total / number
             variance = (squares / number - mean.square()).clamp(min=0)
             scale = layer.weight / (layer.running_var + layer.eps).sqrt()
-            layer.bias += scale * (mean - layer.running_mean)
+            layer.bias.add_(scale * (mean - layer.running_mean))
             layer.weight.copy_(scale * (variance + layer.eps).sqrt())
             layer.running_mean.copy_(mean)
             layer.running_var.copy_(variance)

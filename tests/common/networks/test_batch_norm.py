@@ -2,15 +2,16 @@ from __future__ import annotations
 
 import pytest
 import torch
+from monai.data import MetaTensor
 from torch import nn
 
 from common.networks import FusionClassifier, calibrate_encoder
 
 
 @pytest.fixture
-def batches() -> list[dict[str, torch.Tensor]]:
+def batches() -> list[dict[str, MetaTensor]]:
     generator = torch.Generator().manual_seed(0)
-    return [{"image": torch.rand(8, 3, 64, 64, generator=generator)} for _ in range(4)]
+    return [{"image": MetaTensor(torch.rand(8, 3, 64, 64, generator=generator))} for _ in range(4)]
 
 
 def folded() -> FusionClassifier:
@@ -20,8 +21,7 @@ def folded() -> FusionClassifier:
     for layer in network.encoder.modules():
         if isinstance(layer, nn.BatchNorm2d):
             nn.init.normal_(layer.bias, 1.0, 2.0)
-            previous = layer.weight
-            nn.init.uniform_(previous, 0.5, 2.0)
+            nn.init.uniform_(layer.weight, 0.5, 2.0)
     return network
 
 
@@ -31,8 +31,8 @@ def encoded(network: FusionClassifier, image: torch.Tensor) -> torch.Tensor:
     return features
 
 
-def test_the_encoder_computes_the_same_and_in_training_too(batches: list[dict[str, torch.Tensor]]) -> None:
-    network, image = folded(), torch.cat([batch["image"] for batch in batches])
+def test_the_encoder_computes_the_same_and_in_training_too(batches: list[dict[str, MetaTensor]]) -> None:
+    network, image = folded(), torch.cat([batch["image"].as_tensor() for batch in batches])
     before = encoded(network.eval(), image)
     far = encoded(network.train(), image)
     network = folded()
@@ -45,7 +45,7 @@ def test_the_encoder_computes_the_same_and_in_training_too(batches: list[dict[st
     assert (near - before).abs().mean() < 0.05 * (far - before).abs().mean()
 
 
-def test_only_so_many_batches_are_used(batches: list[dict[str, torch.Tensor]]) -> None:
+def test_only_so_many_batches_are_used(batches: list[dict[str, MetaTensor]]) -> None:
     one, other = folded(), folded()
 
     calibrate_encoder(one, batches, count=1)
