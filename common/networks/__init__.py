@@ -1,6 +1,7 @@
 """Networks that MONAI does not have, and the loading of weights."""
 
 from common.networks.any_size_unet import AnySizeUNet
+from common.networks.batch_norm import calibrate_encoder
 from common.networks.fusion import (
     FusionClassifier,
     feature_names,
@@ -28,6 +29,7 @@ __all__ = [
     "ResNetBEncoder",
     "ResNetUNet",
     "SeparableDecoder",
+    "calibrate_encoder",
     "feature_names",
     "fit_standardisation",
     "load_encoder",
