@@ -28,7 +28,7 @@ def calibrate_encoder(network: nn.Module, batches: Iterable[Mapping[str, Any]], 
         count: how many of them are used.
     """
     bare: Any = network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
-    layers = [layer for layer in bare.encoder.modules() if isinstance(layer, nn.BatchNorm2d)]
+    layers: list[Any] = [layer for layer in bare.encoder.modules() if isinstance(layer, nn.BatchNorm2d)]
     sums: dict[nn.Module, torch.Tensor] = {}
 
     def add(layer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:

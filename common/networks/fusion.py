@@ -168,7 +168,8 @@ class FusionClassifier(nn.Module):
             ``(B, 2 * tabular_features)``.
         """
         missing = torch.isnan(tabular)
-        values = (torch.where(missing, self.tabular_mean, tabular) - self.tabular_mean) / self.tabular_std
+        known = torch.where(missing, self.tabular_mean, tabular)  # type: ignore[arg-type]
+        values = (known - self.tabular_mean) / self.tabular_std  # type: ignore[operator]
         return torch.cat([values, missing.to(values.dtype)], dim=1)
 
     def forward(self, inputs: torch.Tensor, tabular: torch.Tensor | None = None) -> torch.Tensor:
