@@ -46,6 +46,7 @@ DEMO_INPUTS: dict[str, DemoInput] = {
     "disc_cup_segmentation": DemoInput("image", {"mask_disc": "disc", "mask_cup": "cup"}),
     "disc_cup_hqsam_segmentation": DemoInput("image", {"mask_disc": "disc", "mask_cup": "cup"}),
     "oct_layer_segmentation": DemoInput("image", {"labels": "labels"}, "oct"),
+    "dr_classification": DemoInput("image"),
 }
 
 
