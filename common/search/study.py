@@ -272,8 +272,18 @@ def _open_study(
     return study
 
 
-def _again(study: optuna.Study, number: int | None) -> None:
-    """Put a trial that was stopped into the queue again."""
+def _again(study: optuna.Study, number: int | None, error: BaseException) -> None:
+    """Put a trial that was stopped by an error into the queue again, unless another process has done so.
+
+    Raises:
+        SettingError: another process has, since this one was silent for too long.
+    """
+    trials = study.get_trials(deepcopy=False)
+    if any(number in RetryHeartbeatStaleTrialCallback.retry_history(trial) for trial in trials):
+        raise SettingError(
+            f"The trial {number} in the database gave no sign of life for {MISSED_HEARTBEATS} heartbeats, and is done "
+            "again by another process: give a longer --heartbeat, and start this process anew."
+        ) from error
     for trial in study.get_trials(states=(TrialState.FAIL,)):
         if trial.number == number:
             RetryHeartbeatStaleTrialCallback(inherit_intermediate_values=True)(study, trial)
@@ -296,8 +306,8 @@ def _work(study: optuna.Study, objective: _Objective, heartbeat: int) -> None:
             waiting, objective.number = False, None
             try:
                 study.optimize(objective, n_trials=1, catch=(_TrainingFailed,), callbacks=[finish], gc_after_trial=True)
-            except BaseException:
-                _again(study, objective.number)
+            except BaseException as error:
+                _again(study, objective.number, error)
                 raise
         elif TrialState.RUNNING in states:
             if not waiting:

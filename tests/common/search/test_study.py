@@ -17,6 +17,7 @@ from typing import Any
 import optuna
 import pytest
 from monai.bundle import ConfigWorkflow
+from optuna.storages import RetryHeartbeatStaleTrialCallback
 from optuna.trial import TrialState, create_trial
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -24,6 +25,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from common.bundles import BUNDLES
 from common.cli import main
 from common.phantoms import write_fundus_phantoms
+from common.search.study import TrialReport
 
 NAME = "vessel_segmentation"
 CONFIGS = BUNDLES / NAME / "configs"
@@ -228,10 +230,34 @@ def test_a_trial_that_was_interrupted_is_done_again(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("common.search.study.TrialReport.__call__", interrupt)
+        patched.setattr(TrialReport, "__call__", interrupt)
         assert main(given) == 130
     assert main(given) == 0
 
+    assert [(row["state"], row["attempts"]) for row in rows(tmp_path / "out")] == [("complete", "2")]
+
+
+def test_a_trial_that_another_process_has_taken_ends_this_one(
+    arguments: Callable[..., list[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    given = arguments(SPACE, sampler="random", trials=1)
+    report = TrialReport.__call__
+
+    def report_too_late(self: TrialReport, engine: Any) -> None:
+        other = open_study(tmp_path / "out")
+        other.tell(self.trial.number, state=TrialState.FAIL)
+        RetryHeartbeatStaleTrialCallback()(other, other.get_trials()[self.trial.number])
+        report(self, engine)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TrialReport, "__call__", report_too_late)
+        assert main(given) == 2
+
+    assert "gave no sign of life for 4 heartbeats" in capsys.readouterr().err
+    assert main(given) == 0
     assert [(row["state"], row["attempts"]) for row in rows(tmp_path / "out")] == [("complete", "2")]
 
 
