@@ -121,7 +121,7 @@ class Commands:
         study: str | None = None,
         prune_after: int | None = 5,
         seed: int = 0,
-        configs: str | Sequence[str] = "train.json",
+        configs: str | Sequence[str] | None = None,
         heartbeat: int = 30,
         **overrides: Any,
     ) -> int:
@@ -146,7 +146,7 @@ class Commands:
             study: name in the database; the bundle's name if left out.
             prune_after: epochs after which a training below the median of the others is given up; None for never.
             seed: of the sampler.
-            configs: the bundle's config files, separated by commas.
+            configs: the bundle's config files, separated by commas; those that the space names if left out.
             heartbeat: seconds between two signs of life of a trial; without four of them it is done again.
             overrides: ids of the config and their values.
         """

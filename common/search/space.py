@@ -88,6 +88,7 @@ class Space:
         points: trials that come first, whatever the sampler: id to value (or to the name of a choice).
         left_out: parts of points; a grid leaves out every combination that has one of them, points not.
         settings: ids that have the same value in every trial.
+        configs: the bundle's config files that the ids are of, the later overriding the earlier.
         text: the content in one form, so that two files can be compared.
     """
 
@@ -96,6 +97,7 @@ class Space:
     points: tuple[dict[str, Any], ...]
     left_out: tuple[dict[str, Any], ...]
     settings: dict[str, Any]
+    configs: tuple[str, ...]
     text: str
 
     def suggest(self, trial: optuna.Trial) -> None:
@@ -211,7 +213,8 @@ def read_space(path: str | Path) -> Space:
     named (``{"adam": {...}}``), to ``{"kind": "int" or "float", "low": ..., "high": ..., "step": ...}``, where the step
     may be left out, or to ``{"kind": "log", "low": ..., "high": ...}``. It may have ``points`` (a list of trials that
     come first, id to value), ``leave_out`` (a list of parts of points; a grid leaves out every combination that has one
-    of them), ``settings`` (id to the value in every trial) and ``description``. Ids are nested by ``#`` or a dot.
+    of them), ``settings`` (id to the value in every trial), ``configs`` (names of the bundle's config files, if not
+    ``train.json`` alone) and ``description``. Ids are nested by ``#`` or a dot.
 
     Args:
         path: the file.
@@ -227,15 +230,17 @@ def read_space(path: str | Path) -> Space:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise SettingError(f"The space {path} is no JSON file that can be read ({error}): correct --space.") from error
-    known = ("description", "space", "points", "leave_out", "settings")
+    known = ("description", "space", "points", "leave_out", "settings", "configs")
     if not isinstance(content, dict) or not isinstance(content.get("space"), dict) or not content["space"]:
         raise SettingError(f"The file {path} has no `space`: give an object of ids, each with its `kind` and values.")
     for key in sorted(set(content) - set(known)):
         raise SettingError(f"The space {path} has the key {key!r}: give only {', '.join(known)}.")
-    points, left_out, settings = (content.get(key, []) for key in known[2:])
-    settings = settings or {}
-    if not isinstance(points, list) or not isinstance(left_out, list) or not isinstance(settings, dict):
-        raise SettingError(f"The space {path}: `points` and `leave_out` have to be lists, and `settings` an object.")
+    settings, configs = content.get("settings", {}), content.get("configs", ["train.json"])
+    points, left_out = content.get("points", []), content.get("leave_out", [])
+    if not isinstance(settings, dict) or not all(isinstance(part, list) for part in (points, left_out, configs)):
+        raise SettingError(
+            f"The space {path}: `points`, `leave_out` and `configs` have to be lists, and `settings` an object."
+        )
     parameters = tuple(_parameter(name, given, path) for name, given in content["space"].items())
     names = [parameter.name for parameter in parameters]
     fixed = {_as_id(name): value for name, value in settings.items()}
@@ -249,5 +254,6 @@ def read_space(path: str | Path) -> Space:
         ),
         tuple(_point(part, parameters, f"What the space {path} leaves out", whole=False) for part in left_out),
         fixed,
+        tuple(str(name) for name in configs),
         json.dumps({key: content.get(key) for key in known[1:]}, sort_keys=True),
     )

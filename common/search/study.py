@@ -362,7 +362,7 @@ def run_search(
     study_name: str | None = None,
     prune_after: int | None = 5,
     seed: int = 0,
-    configs: Sequence[str] = ("train.json",),
+    configs: Sequence[str] = (),
     heartbeat: int = 30,
     overrides: Mapping[str, Any] | None = None,
 ) -> int:
@@ -379,7 +379,7 @@ def run_search(
         prune_after: epochs after which a training may be given up whose best value so far is below the median of the
             others in the same epoch; None never gives up.
         seed: of the sampler.
-        configs: config files of the bundle, the later overriding the earlier.
+        configs: config files of the bundle, the later overriding the earlier; by default those that the space names.
         heartbeat: seconds between two signs of life of a trial.
         overrides: ids with one value in every trial.
 
@@ -402,7 +402,7 @@ def run_search(
     count, points = _count(read, sampler, trials)
     folder = Path(output).resolve()
     objective = _Objective(
-        find_bundle(bundle), tuple(configs), read, {**read.settings, **(overrides or {})}, folder, count
+        find_bundle(bundle), tuple(configs) or read.configs, read, {**read.settings, **(overrides or {})}, folder, count
     )
     _check_ids(objective)
     folder.mkdir(parents=True, exist_ok=True)
@@ -422,5 +422,7 @@ def run_search(
         _say(f"no training came to its end; {folder / 'trials.csv'} says why")
         return ALL_FAILED
     draw_figures(study, folder)
+    files = [*(str(objective.bundle / "configs" / name) for name in objective.configs), str(folder / "best.json")]
     print(f"Best of {count} trials: {best.value:.4f} with {_listed(best.params)}; look at {folder}.")
+    print(f'Train with it: python -m monai.bundle run --config_file "{files}" --bundle_root {objective.bundle} ...')
     return 0

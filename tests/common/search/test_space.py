@@ -6,7 +6,9 @@ from typing import Any
 
 import optuna
 import pytest
+from monai.bundle import ConfigParser
 
+from common.bundles import BUNDLES, check_overrides
 from common.errors import SettingError
 from common.search.space import MAX_GRID, Space, read_space
 
@@ -127,7 +129,10 @@ def test_a_grid_leaves_combinations_out_but_no_points(read: Any) -> None:
         ({"space": {"a.b": KINDS["learning_rate"], "a#b": KINDS["learning_rate"]}}, "has the id a#b twice"),
         ({"space": {"a": KINDS["learning_rate"]}, "settings": {"a": 1}}, "has the id a twice"),
         ({"space": {"a": KINDS["learning_rate"]}, "setting": {}}, "has the key 'setting'"),
-        ({"space": {"a": KINDS["learning_rate"]}, "points": {}}, "`points` and `leave_out` have to be lists"),
+        (
+            {"space": {"a": KINDS["learning_rate"]}, "points": {}},
+            "`points`, `leave_out` and `configs` have to be lists",
+        ),
         ({"space": {"a": KINDS["learning_rate"]}, "points": [1]}, "Point 0 of the space .* is 1"),
         ({"space": {"a": KINDS["learning_rate"]}, "points": [{}]}, "Point 0 of the space .* is {}"),
         ({"space": {"a": KINDS["learning_rate"]}, "points": [{"a": 0.001, "b": 1}]}, "look at b"),
@@ -146,6 +151,28 @@ def test_a_file_that_is_no_json_is_named(tmp_path: Path) -> None:
     for path in (tmp_path / "space.json", tmp_path / "none.json"):
         with pytest.raises(SettingError, match=path.name):
             read_space(path)
+
+
+@pytest.mark.parametrize("path", sorted(BUNDLES.glob("*/configs/search_*.json")), ids=lambda path: path.stem)
+def test_a_shipped_space_has_ids_of_its_bundle(path: Path) -> None:
+    space = read_space(path)
+    config = ConfigParser.load_config_files([str(path.with_name(name)) for name in space.configs])
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    trial = study.ask()
+    space.suggest(trial)
+
+    check_overrides(config, space.overrides(trial.params), path.name)
+
+    assert path.read_text(encoding="utf-8") == json.dumps(json.loads(path.read_text("utf-8")), indent=4) + "\n"
+
+
+def test_the_grid_of_the_classifier_has_eighteen_trainings() -> None:
+    grid = read_space(BUNDLES / "dr_classification" / "configs" / "search_grid.json").grid()
+
+    assert len(grid) == len({tuple(point.values()) for point in grid}) == 18
+    for optimizer in ("sgd", "adam"):
+        strategies = [point["imbalance"] for point in grid if point["optimizer"] == optimizer]
+        assert sorted(strategies) == [*["none"], *["oversample"] * 4, *["weighted"] * 4]
 
 
 @pytest.mark.parametrize(

@@ -162,7 +162,7 @@ def test_a_search_goes_on_and_processes_share_it(
     arguments: Callable[..., list[str]], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Killed in its first trial, then finished by two processes at once."""
-    given = arguments(SPACE, sampler="random", trials=3, epochs=4, heartbeat=2)
+    given = arguments(SPACE, sampler="random", trials=3, epochs=3, heartbeat=2)
     first = tmp_path / "out" / "trial_0000"
     words = [sys.executable, "-m", "common.cli", *given]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -177,6 +177,9 @@ def test_a_search_goes_on_and_processes_share_it(
         killed.wait()
     with (tmp_path / "other.log").open("wb") as log:
         other = subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT, env=environment)
+        while not (tmp_path / "out" / "trial_0001").is_dir():
+            assert other.poll() is None, (tmp_path / "other.log").read_text()
+            time.sleep(0.01)
         assert main(given) == 0
         assert other.wait(timeout=300) == 0
 
@@ -190,15 +193,14 @@ def test_a_search_goes_on_and_processes_share_it(
     assert trials[0].state == TrialState.FAIL
     retried = next(trial for trial in trials[1:] if trial.params and trial.user_attrs["folder"] == str(first))
     assert retried.params == trials[0].params
-    assert sorted(retried.intermediate_values) == [1, 2, 3, 4]
+    assert sorted(retried.intermediate_values) == [1, 2, 3]
     assert [int(epoch) for epoch, _ in json.loads((first / "learning_curves.json").read_text())["train_loss"]] == [
-        *range(1, 5)
+        *range(1, 4)
     ]
-    for text in (here, there):
-        assert "search: trial" in text
+    assert (here + there).count("search: trial ") == 3  # whoever did it, each was begun once
     # What is finished is left as it is, and the same study goes on to a larger number.
     before = (first / "models" / "model.pt").stat().st_mtime_ns
-    more = arguments(SPACE, sampler="random", trials=4, epochs=4, heartbeat=2)
+    more = arguments(SPACE, sampler="random", trials=4, epochs=3, heartbeat=2)
     assert main(more) == 0
     assert [row["state"] for row in rows(tmp_path / "out")] == ["complete"] * 4
     assert (first / "models" / "model.pt").stat().st_mtime_ns == before
