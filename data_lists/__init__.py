@@ -83,6 +83,7 @@ def build(
     validation: float = 0.2,
     test: float | str | None = None,
     exclude: Collection[str] = (),
+    without: str | Path | None = None,
     **options: Any,
 ) -> DataList:
     """Check a dataset and make its list, divided by patient.
@@ -96,6 +97,8 @@ def build(
         test: share of all patients; ``official`` for the release's own test split, which has to exist; None for
             that split where there is one, and else for none.
         exclude: paths or shell patterns, relative to the root, of files to leave out.
+        without: a folder of photos, of another list for instance: what shows the same as one of them, in whatever size,
+            is left out.
         options: the dataset's own options, see its module.
 
     Returns:
@@ -107,5 +110,13 @@ def build(
     if dataset not in DATASETS:
         raise DataListError(f"there is no dataset {dataset!r}; known are {', '.join(sorted(DATASETS))}")
     return build_list(
-        DATASETS[dataset], root, name=name, seed=seed, validation=validation, test=test, exclude=exclude, **options
+        DATASETS[dataset],
+        root,
+        name=name,
+        seed=seed,
+        validation=validation,
+        test=test,
+        exclude=exclude,
+        without=without,
+        **options,
     )

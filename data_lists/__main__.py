@@ -106,6 +106,13 @@ def _add_dataset(commands: Any, name: str, dataset: Dataset) -> None:
         metavar="PATH",
         help="files to leave out, relative to the root; * is allowed",
     )
+    parser.add_argument(
+        "--without",
+        type=Path,
+        metavar="FOLDER",
+        help="a folder of photos, of another list for instance: what shows the same as one of them, in whatever size, "
+        "is left out",
+    )
     hints = get_type_hints(dataset.find)
     texts = _argument_texts(dataset.find.__doc__ or "")
     for option, parameter in inspect.signature(dataset.find).parameters.items():

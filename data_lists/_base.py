@@ -82,6 +82,8 @@ class Dataset:
         guide: the module's docstring, shown by ``--help``.
         masks: allowed grey values of each file key that is a mask as large as the image; `BINARY` for 0/1 or 0/255.
         read: reads one file into an array whose first two axes are height and width.
+        same_patient: correlation (`data_lists._alike`) from which on two photos are of one patient, for a dataset with
+            photos that stand there twice or second photos of an eye; None to compare photos by their hash alone.
     """
 
     name: str
@@ -93,6 +95,7 @@ class Dataset:
     guide: str
     masks: Mapping[str, Collection[int]] = field(default_factory=lambda: {"label": BINARY, "fov": BINARY})
     read: Callable[[Path], NDArray[Any]] = read_pixels
+    same_patient: float | None = None
 
 
 @dataclass(frozen=True)

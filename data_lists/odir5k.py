@@ -24,6 +24,8 @@ Labels:
     ``labels`` has to be one of the eye's; where this is not so, the keywords are taken, and the report beside the list
     names the row.
 
+    Photos that stand there twice, under two patients, though not with the same bytes, are kept in one split.
+
     An age below 5 or above 110 is an artefact and becomes null.
 
 Official split:
@@ -48,6 +50,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from common.pixels import PHOTO_SUFFIXES
+from data_lists._alike import SAME_PHOTO
 from data_lists._base import DataListError, Dataset, Item, Tree, read_rows, tell
 
 TABLE = "full_df.csv"
@@ -332,4 +335,5 @@ DATASET = Dataset(
     find=find,
     guide=__doc__,
     masks={},
+    same_patient=SAME_PHOTO,
 )
