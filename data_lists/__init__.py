@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from data_lists import (
+    aptos2019,
     chase_db1,
+    class_folders,
     disc_cup_folder,
     drishti_gs1,
     drive,
@@ -26,6 +28,7 @@ from data_lists import (
     fives,
     hrf,
     idrid_disc,
+    idrid_grading,
     image_mask,
     odir5k,
     refuge,
@@ -37,7 +40,9 @@ from data_lists._lists import DataList, build_list, load, merge, summary, write,
 from data_lists._split import SPLITS, split_patients
 
 _MODULES = (
+    aptos2019,
     chase_db1,
+    class_folders,
     disc_cup_folder,
     drishti_gs1,
     drive,
@@ -45,6 +50,7 @@ _MODULES = (
     fives,
     hrf,
     idrid_disc,
+    idrid_grading,
     image_mask,
     odir5k,
     refuge,

@@ -120,6 +120,10 @@ def _add_dataset(commands: Any, name: str, dataset: Dataset) -> None:
             if hints[option] is bool:
                 parser.add_argument(f"--{option}", action="store_true", help=texts[option])
                 continue
+            if get_origin(hints[option]) is tuple:
+                text = f"{texts[option]} (default: {' '.join(parameter.default) or 'none'})"
+                parser.add_argument(f"--{option}", nargs="+", default=parameter.default, help=text)
+                continue
             kind, choices = _kind_and_choices(hints[option])
             default = "" if parameter.default is None else f" (default: {parameter.default})"
             parser.add_argument(

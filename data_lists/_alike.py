@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.pixels import PHOTO_SUFFIXES, read_pixels
-from data_lists._base import DataListError, Dataset, Item, Tree, tell
+from data_lists._base import DataListError, Dataset, Item, Tree, class_of, tell
 from data_lists._checks import in_parallel, read
 
 SAME_EYE = 0.7
 """The correlation from which on two photos of one camera and field of view show one eye.
 
-Measured on IDRiD: photos of part A that are in part B too, half as large, have at least 0.98, second photos of an eye 0.76
-to 0.92, and photos of two eyes at most 0.61.
+Measured on IDRiD: photos of part A that are in part B too, half as large, have at least 0.98, second photos of an eye
+0.76 to 0.92, and photos of two eyes at most 0.61.
 """
 SAME_PHOTO = 0.95
 """The correlation from which on two photos are one, also where cameras and fields of view differ.
@@ -129,11 +129,7 @@ def find_alike(
     )
     tell(
         "pairs of photos of two patients that show the same, kept in one split",
-        [f"{names[i]} ({_class(items[i])}) and {names[j]} ({_class(items[j])})" for i, j in together],
+        [f"{names[i]} ({class_of(items[i])}) and {names[j]} ({class_of(items[j])})" for i, j in together],
     )
     kept = [item for i, item in enumerate(items) if i not in left_out]
     return kept, [(items[i].patient, items[j].patient) for i, j in together]
-
-
-def _class(item: Item) -> str:
-    return "+".join(item.category) if isinstance(item.category, tuple) else item.category or "-"

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from common.pixels import read_pixels
 from common.scans import VOLUME_SUFFIX, read_scan, split_address
 from data_lists._alike import find_alike, leave_out_alike
-from data_lists._base import DataListError, DataListWarning, Dataset, Item, Tree
+from data_lists._base import DataListError, DataListWarning, Dataset, Item, Tree, class_of, tell
 from data_lists._checks import check_files, check_leaks, digest, in_parallel, linked, read
 from data_lists._split import SPLITS, split_labelled, split_patients
 
@@ -78,6 +78,7 @@ def build_list(
             "images out with --exclude first"
         )
     digests = check_files(tree.root, items, dataset)
+    _tell_differing(items, digests)
     share = 0.0 if test is None or isinstance(test, str) else test
     splits = _assign(items, digests, same, validation=validation, test=share, seed=seed)
     check_leaks(
@@ -91,7 +92,7 @@ def build_list(
         entries[split].append({**item.files, **item.values, **facts})
     head: dict[str, Any] = {"name": name}
     head |= {key: getattr(dataset, key) for key in ("description", "reference", "licence")}
-    head["labels"] = dict(dataset.labels)
+    head["labels"] = dict(dataset.labels(**options) if callable(dataset.labels) else dataset.labels)
     head["files"] = sorted({key for item in items for key in item.files})
     return _assemble(head, seed, entries)
 
@@ -242,6 +243,18 @@ def _classes(item: Mapping[str, Any]) -> list[str]:
     if "class" in item:
         return [item["class"]]
     return item["label"] if isinstance(item.get("label"), list) else []
+
+
+def _tell_differing(items: Sequence[Item], digests: Sequence[str]) -> None:
+    """Tell the pictures that stand there more than once with different classes."""
+    first: dict[str, Item] = {}
+    differing = []
+    for item, image_digest in zip(items, digests, strict=True):
+        other = first.setdefault(image_digest, item)
+        if item.category != other.category:
+            pair = (f"{one.files['image']} ({class_of(one)})" for one in (other, item))
+            differing.append(" and ".join(pair))
+    tell("pairs of the same picture that have two classes", differing)
 
 
 def _check_options(dataset: Dataset, options: Mapping[str, Any]) -> None:
