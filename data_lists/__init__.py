@@ -37,7 +37,7 @@ from data_lists import (
 )
 from data_lists._base import DataListError, DataListWarning, Dataset, Item, Tree
 from data_lists._lists import DataList, build_list, load, merge, summary, write, write_report
-from data_lists._split import SPLITS, split_patients
+from data_lists._split import SPLITS, split_labelled, split_patients
 
 _MODULES = (
     aptos2019,
@@ -73,6 +73,7 @@ __all__ = [
     "build",
     "load",
     "merge",
+    "split_labelled",
     "split_patients",
     "summary",
     "write",

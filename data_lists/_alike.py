@@ -27,6 +27,7 @@ Measured on ODIR-5K: photos that stand there twice have more than 0.99; hazy pho
 _SIDE = 64
 _MARGIN = 0.2
 _SIGMA = 3.0
+_BLOCK = 256
 
 
 def thumbnail(pixels: NDArray[np.generic]) -> NDArray[np.float32]:
@@ -66,7 +67,11 @@ def thumbnails(paths: Sequence[Path], dataset: Dataset | None = None) -> NDArray
 
 def alike(first: NDArray[np.float32], second: NDArray[np.float32], correlation: float) -> list[tuple[int, int]]:
     """Give the pairs of a thumbnail of the first and one of the second that have at least a correlation."""
-    return [(i, int(j)) for i, row in enumerate(first) for j in np.flatnonzero(second @ row >= correlation)]
+    pairs: list[tuple[int, int]] = []
+    for start in range(0, len(first), _BLOCK):
+        found = np.argwhere(first[start : start + _BLOCK] @ second.T >= correlation)
+        pairs += [(start + int(i), int(j)) for i, j in found]
+    return pairs
 
 
 def leave_out_alike(root: Path, items: Sequence[Item], dataset: Dataset, folder: Path) -> list[Item]:

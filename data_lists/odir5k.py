@@ -136,7 +136,8 @@ class _Patient:
         eyes = [eye_labels(keywords) for keywords in self.keywords.values()]
         union = {label for labels in eyes for label in labels}
         union -= {"N"} if union != {"N"} else set()
-        if union == set(self.flags) or (not all(eyes) and union < set(self.flags)):
+        # Of an eye without a finding the flags may say more.
+        if union == set(self.flags) or (not all(eyes) and union - {"N"} <= set(self.flags)):
             return None
         return f"keywords {'+'.join(sorted(union)) or 'none'}, flags {'+'.join(sorted(self.flags)) or 'none'}"
 

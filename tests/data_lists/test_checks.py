@@ -19,7 +19,7 @@ def test_a_missing_root_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_unknown_dataset_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataListError, match=r"no dataset 'hfr'; known are chase_db1, disc_cup_folder"):
+    with pytest.raises(DataListError, match=r"no dataset 'hfr'; known are aptos2019, chase_db1, class_folders"):
         build("hfr", tmp_path)
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from data_lists import SPLITS, DataListError, DataListWarning, build, write
 from data_lists.__main__ import main
+from data_lists._alike import SAME_EYE, SAME_PHOTO, alike, thumbnail
 from data_lists.odir5k import LABELS, eye_labels
 
 COMMA = "\uff0c"
@@ -157,11 +158,14 @@ def test_a_photo_of_which_no_finding_is_named(pictures: Any, make: Any, odir_row
         row["labels"] = ""
     make["odir5k"](pictures, rows=rows)
 
-    with pytest.warns(DataListWarning, match="neither the keywords nor the flags tell a label: 1 .7_left.jpg .line 16"):
+    with pytest.warns(DataListWarning) as remarks:
         items = items_of(build("odir5k", pictures.root))
 
     assert (items["2_left"]["label"], items["4_left"]["label"]) == (["C"], ["M"])
     assert "7_left" not in items
+    assert [remark.message.cases for remark in remarks] == [  # type: ignore[union-attr]
+        ("7_left.jpg (line 16, 'lens dust')",)
+    ]
 
 
 def test_the_folder_with_most_photos_of_the_table_is_taken(pictures: Any, make: Any) -> None:
@@ -377,6 +381,26 @@ def test_photos_that_stand_in_another_folder_are_left_out(pictures: Any, make: A
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataListError, match=r"--without .*empty has no photo"):
         build("aptos2019", pictures.root, without=tmp_path / "empty")
+
+
+def test_what_is_alike() -> None:
+    first, second = structure(5), structure(6)
+    darker = (0.6 * cv2.GaussianBlur(first, (0, 0), 2)).astype(np.uint8)
+    seen = [
+        first,
+        cv2.resize(first, (160, 133), interpolation=cv2.INTER_AREA),
+        darker,
+        np.roll(first, 4, axis=0),
+        second,
+        first[:, ::-1],
+        np.full((9, 7), 80, np.uint8),
+    ]
+
+    small = np.stack([thumbnail(pixels) for pixels in seen])
+
+    assert {j for i, j in alike(small, small, SAME_EYE) if i == 0} == {0, 1, 2, 3}
+    assert {j for i, j in alike(small, small, SAME_PHOTO) if i == 0} == {0, 1, 2}
+    assert [(i, j) for i, j in alike(small, small, SAME_PHOTO) if i == j] == [(i, i) for i in range(6)]
 
 
 def test_positive_folders(pictures: Any, make: Any) -> None:
