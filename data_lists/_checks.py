@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import warnings
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import UnreadableImageError
-from data_lists._base import BINARY, DataListError, DataListWarning, Dataset, Item
+from data_lists._base import BINARY, DataListError, Dataset, Item, tell
 
 Result = TypeVar("Result")
 
@@ -104,6 +103,7 @@ def check_leaks(entries: Iterable[tuple[str, str, str, str]]) -> None:
                 "without one of them (--exclude)"
             )
         pictures[image_digest].append((split, image))
+    twice = []
     for same in pictures.values():
         for split, image in same[1:]:
             first_split, first_image = same[0]
@@ -112,9 +112,8 @@ def check_leaks(entries: Iterable[tuple[str, str, str, str]]) -> None:
                     f"{first_image} in {first_split} and {image} in {split} are the same picture (same SHA-256 of the "
                     "decoded pixels); make the list without one of them (--exclude)"
                 )
-            warnings.warn(
-                f"{first_image} and {image} are the same picture; both are in {split}", DataListWarning, stacklevel=2
-            )
+            twice.append(f"{first_image} and {image} in {split}")
+    tell("pairs of files that are the same picture, both in one split", twice)
 
 
 def linked(marks: Sequence[tuple[str, str]]) -> Mapping[str, str]:

@@ -185,7 +185,7 @@ def test_patients_with_one_picture_come_into_one_split(chase: Path, seed: int) -
     shutil.copy(chase / "Image_02L.jpg", chase / "Image_05R.jpg")
     shutil.copy(chase / "Image_05L.jpg", chase / "Image_06L.jpg")
 
-    with pytest.warns(DataListWarning, match="are the same picture; both are in"):
+    with pytest.warns(DataListWarning, match="are the same picture, both in one split"):
         content = build("chase_db1", chase, seed=seed, validation=0.4)
 
     splits = {item["patient"]: split for split in SPLITS for item in content[split]}

@@ -456,7 +456,7 @@ def test_folders_of_splits(pictures: Any, make: Any) -> None:
 
     with pytest.raises(DataListError, match="are the same picture"):
         build("class_folders", pictures.root)
-    with pytest.warns(DataListWarning, match="are the same picture"):
+    with pytest.warns(DataListWarning, match="are the same picture, both in one split: 1 "):
         content = build("class_folders", pictures.root, redivide=True, validation=0.3, test=0.3)
     assert [content[f"num{split.capitalize()}"] for split in SPLITS] != [12, 12, 12]
 
