@@ -44,6 +44,13 @@ LAYOUTS: dict[str, tuple[str, dict[str, Any]]] = {
     "disc_cup_folder with a table": ("disc_cup_folder", {"table": True}),
     "odir5k as on Kaggle": ("odir5k", {}),
     "odir5k, the original table": ("odir5k", {"kaggle": False}),
+    "idrid_grading as released": ("idrid_grading", {}),
+    "idrid_grading, only training, below the root": ("idrid_grading", {"base": "B. Disease Grading/", "test": False}),
+    "aptos2019 as on Kaggle": ("aptos2019", {}),
+    "aptos2019 with a folder in a folder": ("aptos2019", {"images": "train_images/train_images"}),
+    "class_folders": ("class_folders", {}),
+    "class_folders, divided": ("class_folders", {"parts": ("a/train/", "a/valid/", "a/test/")}),
+    "class_folders with a test folder": ("class_folders", {"parts": ("train/", "Test/"), "names": ("dr", "nodr")}),
     "smdg as on Kaggle": ("smdg", {}),
     "smdg with paths that are right": ("smdg", {"nested": False}),
 }
@@ -60,6 +67,9 @@ WITH_TEST = {
     "idrid_disc as released",
     "idrid_disc, the folder of part A",
     "idrid_disc, unpacked into a folder of one name",
+    "idrid_grading as released",
+    "class_folders, divided",
+    "class_folders with a test folder",
 }
 DISC_CUP = {
     "drishti_gs1": {"image", "disc", "cup"},
@@ -69,7 +79,7 @@ DISC_CUP = {
     "smdg": {"image", "disc", "cup"},
 }
 LAYERS = {"duke_dme": {"image", "label", "label_2"}}
-CLASSIFICATION = {"odir5k"}
+CLASSIFICATION = {"odir5k", "idrid_grading", "aptos2019", "class_folders"}
 OPTIONAL = {"smdg": {"cup"}}
 WITH_FOV = {"chase_db1 with fields of view", "hrf as released", "hrf as png", "drive"}
 
