@@ -4,6 +4,7 @@ from common.networks.any_size_unet import AnySizeUNet
 from common.networks.batch_norm import calibrate_encoder
 from common.networks.fusion import (
     FusionClassifier,
+    feature_count,
     feature_names,
     fit_standardisation,
     load_encoder,
@@ -30,6 +31,7 @@ __all__ = [
     "ResNetUNet",
     "SeparableDecoder",
     "calibrate_encoder",
+    "feature_count",
     "feature_names",
     "fit_standardisation",
     "load_encoder",
