@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from monai.bundle import ConfigParser
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from common.bundles import bundle_command, check_overrides, find_bundle, reason_in
+from common.bundles import check_overrides, find_bundle, open_bundle
 from common.data import load_data_list
 from common.errors import SettingError
 from common.handlers.classification import PHOTOS, REPORT
@@ -33,7 +33,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
 """What each variant sets; what it does not set is as in the bundle's ``train.json``."""
 REFERENCE = "photo"
 _EVALUATION = ["train.json", "evaluate.json"]
-_TABLE, _MARKDOWN = "ablation.csv", "ablation.md"
+_TABLE, _MARKDOWN, _SETTINGS = "ablation.csv", "ablation.md", "settings.json"
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def run_ablation(
         The exit code, 0.
 
     Raises:
-        SettingError: a setting is wrong, or a training or evaluation failed.
+        SettingError: a setting is wrong.
     """
     folder = find_bundle(bundle)
     chosen = list(variants or VARIANTS)
@@ -98,6 +98,8 @@ def run_ablation(
     for variant in chosen:
         check_overrides(ConfigParser.load_config_files(files), {**given, **VARIANTS[variant]}, " + ".join(_EVALUATION))
     root = Path(output).resolve()
+    items = load_data_list(data_list, dataset_dir, split, ["image"], ["image"])
+    _bind(root, given)
     outcomes = {}
     for variant in chosen:
         reports = [
@@ -106,7 +108,7 @@ def run_ablation(
             )
             for seed in seeds
         ]
-        outcomes[variant] = _read_outcome(reports, load_data_list(data_list, dataset_dir, split))
+        outcomes[variant] = _read_outcome(reports, items)
     rows = compare(outcomes, resamples)
     (root / _TABLE).write_bytes(_as_csv(rows, len(seeds)))
     text = _as_markdown(rows, outcomes[REFERENCE], seeds, split)
@@ -119,31 +121,38 @@ def _absolute(value: Any) -> str:
     return os.path.abspath(str(value))
 
 
+def _bind(root: Path, settings: Mapping[str, Any]) -> None:
+    """Keep the settings of the trainings; those of earlier ones in the folder have to be the same."""
+    root.mkdir(parents=True, exist_ok=True)
+    path = root / _SETTINGS
+    text = json.dumps(dict(settings), indent=4, default=str) + "\n"
+    if path.is_file() and path.read_text(encoding="utf-8") != text:
+        raise SettingError(
+            f"The trainings in {root} were made with the settings of {path}, and others are given: give those, or "
+            "another output folder."
+        )
+    path.write_text(text, encoding="utf-8")
+
+
 def _train_and_evaluate(bundle: Path, folder: Path, settings: Mapping[str, Any], split: str) -> Path:
-    """Train and evaluate once, in processes of their own; give the folder of the evaluation."""
+    """Train and evaluate once; give the folder of the evaluation."""
     evaluation = folder / f"evaluation_{split}"
     if (evaluation / REPORT).is_file():
         print(f"{folder.name}: done before", flush=True)
         return evaluation
-    folder.mkdir(parents=True, exist_ok=True)
     print(f"{folder.name}: training", flush=True)
-    _run(bundle_command(bundle, ["train.json"], {**settings, "output_dir": folder}), folder / "train.log")
-    weights = {"ckpt_path": folder / "models" / "model.pt", "split": split, "output_dir": evaluation}
+    _run(bundle, ["train.json"], {**settings, "output_dir": str(folder)})
     print(f"{folder.name}: evaluation", flush=True)
+    weights = {"ckpt_path": str(folder / "models" / "model.pt"), "split": split, "output_dir": str(evaluation)}
     # The intervals are those of the table; the report's own need not be precise.
-    _run(
-        bundle_command(bundle, _EVALUATION, {**settings, **weights, "bootstrap_resamples": 1}),
-        folder / "evaluation.log",
-    )
+    _run(bundle, _EVALUATION, {**settings, **weights, "bootstrap_resamples": 1})
     return evaluation
 
 
-def _run(command: Sequence[str], log: Path) -> None:
-    with log.open("wb") as stream:
-        code = subprocess.run(command, cwd=log.parent, stdout=stream, stderr=subprocess.STDOUT, check=False).returncode
-    if code:
-        reason = reason_in(log.read_text(encoding="utf-8", errors="replace"))
-        raise SettingError(f"A run of the ablation ended with exit code {code}: {reason} (its log: {log})")
+def _run(bundle: Path, configs: Sequence[str], settings: Mapping[str, Any]) -> None:
+    workflow = open_bundle(bundle, configs, settings, bundle_logging=True)
+    workflow.run()
+    workflow.finalize()
 
 
 def _read_outcome(evaluations: Sequence[Path], items: Sequence[Mapping[str, Any]]) -> Outcome:

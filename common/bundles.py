@@ -177,20 +177,14 @@ def open_bundle(
 
 def inference_command(bundle: Path, photos: Path, output: Path) -> list[str]:
     """The command with which a user of MONAI runs a bundle on photos; photos that were done before are done again."""
-    return bundle_command(bundle, ["inference.json"], {"dataset_dir": photos, "output_dir": output, "overwrite": True})
-
-
-def bundle_command(bundle: Path, configs: Sequence[str], settings: Mapping[str, Any]) -> list[str]:
-    """The command with which a user of MONAI runs configs of a bundle.
-
-    Args:
-        bundle: the bundle's folder.
-        configs: names of config files, the later overriding the earlier.
-        settings: id to value.
-    """
-    files = [str(bundle / "configs" / name) for name in configs]
-    given = {"config_file": files[0] if len(files) == 1 else files, "bundle_root": bundle, **settings}
-    flags = [part for name, value in given.items() for part in (f"--{name}", str(value))]
+    settings = {
+        "config_file": bundle / "configs" / "inference.json",
+        "bundle_root": bundle,
+        "dataset_dir": photos,
+        "output_dir": output,
+        "overwrite": True,
+    }
+    flags = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
     return [sys.executable, "-m", "monai.bundle", "run", *flags]
 
 
