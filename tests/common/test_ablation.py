@@ -27,7 +27,7 @@ def outcome(strength: float, seed: int, count: int = 120) -> Outcome:
 def test_a_better_variant_has_a_difference_above_zero() -> None:
     outcomes = {"photo": outcome(0.3, 1), "biomarkers": outcome(0.3, 2), "all": outcome(1.5, 3)}
 
-    rows = {(row["variant"], row["score"]): row for row in compare(outcomes, resamples=200)}
+    rows = {(row["variant"], row["score"]): row for row in compare(outcomes, resamples=60)}
 
     truth, probability = outcomes["all"].truth, outcomes["all"].probability
     areas = [[roc_auc_score(truth[:, i], p[:, i]) for i in range(2)] for p in probability]
@@ -43,7 +43,7 @@ def test_a_better_variant_has_a_difference_above_zero() -> None:
 
 
 def test_a_difference_of_a_variant_to_itself_is_zero() -> None:
-    rows = compare({"photo": outcome(0.5, 1), "all": outcome(0.5, 1)}, resamples=20)
+    rows = compare({"photo": outcome(0.5, 1), "all": outcome(0.5, 1)}, resamples=5)
 
     assert all(row["difference_low"] == row["difference"] == row["difference_high"] == 0 for row in rows[4:])
 
@@ -81,7 +81,7 @@ def test_real_trainings_that_go_on(data: dict[str, Any], tmp_path: Path, capfd: 
     flags = {
         "seeds": "3",
         "variants": "photo,all",
-        "resamples": 20,
+        "resamples": 5,
         "biomarkers_path": data["biomarkers"],
         "biomarker_columns": "{'cdr_vertical': None}",
         "labels": "['N','G']",
