@@ -53,8 +53,8 @@ def last_feature_layer(network: nn.Module, image: torch.Tensor, **inputs: Any) -
 class Saliency:
     """Says which parts of a photo speak for a label: Grad-CAM (Selvaraju et al., ICCV 2017) by MONAI.
 
-    It works on a copy of the network as it is at the first call: the network itself gets no gradients and no hooks, with
-    which it could not be traced.
+    It works on a copy of the network as it is at the first call: the network itself gets no gradients and no hooks,
+    with which it could not be traced.
 
     Args:
         network: the classifier.
