@@ -111,8 +111,35 @@ COLUMNS: Mapping[str, tuple[Callable[[str], Any], str]] = {
 """What a table may say of a photo: how a cell is read (None: not known), and what it has to be."""
 
 
-def read_photo_table(table_path: str | Path, names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Read what a CSV table says of photos: the column ``image`` and any of `COLUMNS`.
+def _number_of(text: str) -> float | None:
+    if not text:
+        return None
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError
+    return number
+
+
+def _category_of(categories: Sequence[str]) -> Callable[[str], str | None]:
+    by_name = {category.casefold(): category for category in categories}
+    return lambda text: None if text.casefold() in _UNKNOWN else by_name[text.casefold()]
+
+
+def _with_further(further: Mapping[str, Sequence[str] | None]) -> dict[str, tuple[Callable[[str], Any], str]]:
+    """`COLUMNS` and further ones, by their names in lower case."""
+    columns = dict(COLUMNS)
+    for name, categories in further.items():
+        if categories is None:
+            columns[name.lower()] = (_number_of, "a number, or nothing")
+        else:
+            columns[name.lower()] = (_category_of(categories), f"{', '.join(categories)} or nothing")
+    return columns
+
+
+def read_photo_table(
+    table_path: str | Path, names: Sequence[str], further: Mapping[str, Sequence[str] | None] | None = None
+) -> dict[str, dict[str, Any]]:
+    """Read what a CSV table says of photos: the column ``image``, and any of `COLUMNS` and of further columns.
 
     A row belongs to the photo whose path it gives, or, where there is no such photo, to the one that has this file
     name. Rows of other photos are allowed, so that one table serves for parts of a folder too.
@@ -120,6 +147,7 @@ def read_photo_table(table_path: str | Path, names: Sequence[str]) -> dict[str, 
     Args:
         table_path: the file.
         names: paths of the photos, relative to the input folder, with POSIX separators.
+        further: further columns that it may have, by name: None for a number, or the texts that it may hold.
 
     Returns:
         For each photo, column name to value; what is not known is left out.
@@ -135,10 +163,11 @@ def read_photo_table(table_path: str | Path, names: Sequence[str]) -> dict[str, 
             f"The table {table_path} has no column 'image', or no rows: give the photos' paths, and separate the "
             "columns by commas."
         )
+    known = _with_further(further or {})
     for column in columns:
-        if column != "image" and column not in COLUMNS:
-            near = get_close_matches(column, COLUMNS, n=1)
-            advice = f"did you mean {near[0]!r}?" if near else f"leave it out; known are {', '.join(COLUMNS)}."
+        if column != "image" and column not in known:
+            near = get_close_matches(column, known, n=1)
+            advice = f"did you mean {near[0]!r}?" if near else f"leave it out; known are {', '.join(known)}."
             raise SettingError(f"The table {table_path} has the unknown column {column!r}: {advice}")
     by_image: dict[str, dict[str, str]] = {}
     for row in rows:
@@ -146,7 +175,11 @@ def read_photo_table(table_path: str | Path, names: Sequence[str]) -> dict[str, 
         if image in by_image:
             raise SettingError(f"The table {table_path} has two rows with the image {row['image']!r}: keep one.")
         by_image[image] = row
-    return {name: _values(table_path, row) for name, row in _assign(table_path, by_image, names).items()}
+    spelt = {name.lower(): name for name in further or {}}
+    return {
+        name: {spelt.get(column, column): value for column, value in _values(table_path, row, known).items()}
+        for name, row in _assign(table_path, by_image, names).items()
+    }
 
 
 def _assign(
@@ -173,10 +206,12 @@ def _assign(
     return found
 
 
-def _values(table_path: str | Path, row: Mapping[str, str]) -> dict[str, Any]:
+def _values(
+    table_path: str | Path, row: Mapping[str, str], columns: Mapping[str, tuple[Callable[[str], Any], str]]
+) -> dict[str, Any]:
     """Read the cells of a row."""
     values = {}
-    for column, (parse, expected) in COLUMNS.items():
+    for column, (parse, expected) in columns.items():
         if column not in row:
             continue
         try:
@@ -192,7 +227,7 @@ def _values(table_path: str | Path, row: Mapping[str, str]) -> dict[str, Any]:
 
 
 def join_table(
-    items: Sequence[Mapping[str, Any]], table_path: str | Path, columns: Sequence[str]
+    items: Sequence[Mapping[str, Any]], table_path: str | Path, columns: Sequence[str], some: bool = True
 ) -> list[dict[str, Any]]:
     """Add columns of a table of results, such as the biomarkers that another bundle measured, to items.
 
@@ -202,6 +237,7 @@ def join_table(
         items: items with ``name``.
         table_path: the table; it has the column ``image``.
         columns: names of columns of numbers.
+        some: whether it is an error that the table has no row of any item.
 
     Returns:
         The items with the columns as numbers; an item without a row, and an empty cell, have None.
@@ -220,16 +256,16 @@ def join_table(
         by_file[PurePosixPath(row["image"]).name].append(row)
     joined, found = [], 0
     for item in items:
-        row = by_name.get(item["name"])
-        sharing = by_file.get(PurePosixPath(item["name"]).name, []) if row is None else []
+        own = by_name.get(item["name"])
+        sharing = [own] if own is not None else by_file.get(PurePosixPath(item["name"]).name, [])
         if len(sharing) > 1:
             raise SettingError(
                 f"The table {table_path} has several rows that may be those of {item['name']}: keep one."
             )
-        row = sharing[0] if sharing else row
-        found += row is not None
-        joined.append({**item, **{column: _number(table_path, row, column) for column in columns}})
-    if items and not found:
+        found += len(sharing)
+        values = {column: _number(table_path, sharing[0], column) if sharing else None for column in columns}
+        joined.append({**item, **values})
+    if some and items and not found:
         raise SettingError(
             f"The table {table_path} has no row of any of the {len(items)} photos (column 'image': their paths or file "
             "names): give the table of the same photos."
@@ -260,12 +296,10 @@ def with_biomarkers(
     return join_table(items, table_path, columns)
 
 
-def _number(table_path: str | Path, row: Mapping[str, str] | None, column: str) -> float | None:
-    """Read a cell; None when it is empty or there is no row."""
-    if row is None or row[column] == "":
-        return None
+def _number(table_path: str | Path, row: Mapping[str, str], column: str) -> float | None:
+    """Read a cell; None when it is empty."""
     try:
-        return float(row[column])
+        return _number_of(row[column])
     except ValueError as error:
         raise SettingError(
             f"The table {table_path} has {row[column]!r} in the column {column!r} of {row['image']}: give a number."

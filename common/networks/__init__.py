@@ -4,9 +4,11 @@ from common.networks.any_size_unet import AnySizeUNet
 from common.networks.batch_norm import calibrate_encoder
 from common.networks.fusion import (
     FusionClassifier,
+    feature_count,
     feature_names,
     fit_standardisation,
     load_encoder,
+    prepare_network,
     tabular_columns,
 )
 from common.networks.hq_sam import HQSAM, Features, HQSAMDecoder, HQSAMEncoder
@@ -29,11 +31,13 @@ __all__ = [
     "ResNetUNet",
     "SeparableDecoder",
     "calibrate_encoder",
+    "feature_count",
     "feature_names",
     "fit_standardisation",
     "load_encoder",
     "load_encoder_weights",
     "load_weights",
+    "prepare_network",
     "read_checkpoint",
     "save_durably",
     "tabular_columns",

@@ -28,7 +28,7 @@ def calibrate_encoder(network: nn.Module, batches: Iterable[Mapping[str, Any]], 
         count: how many of them are used.
     """
     bare: Any = network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
-    layers = [layer for layer in bare.encoder.modules() if isinstance(layer, nn.BatchNorm2d)]
+    layers: list[Any] = [layer for layer in bare.encoder.modules() if isinstance(layer, nn.BatchNorm2d)]
     sums: dict[nn.Module, torch.Tensor] = {}
 
     def add(layer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
@@ -48,7 +48,8 @@ def calibrate_encoder(network: nn.Module, batches: Iterable[Mapping[str, Any]], 
         hook.remove()
     with torch.no_grad():
         for layer in layers:
-            number, total, squares = idist.all_reduce(sums[layer])
+            reduced: Any = idist.all_reduce(sums[layer])
+            number, total, squares = reduced
             mean = total / number
             variance = (squares / number - mean.square()).clamp(min=0)
             scale = layer.weight / (layer.running_var + layer.eps).sqrt()

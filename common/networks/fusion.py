@@ -12,7 +12,7 @@ from monai.networks.nets.flexible_unet import FLEXUNET_BACKBONE
 from torch import nn
 
 from common.errors import SettingError
-from common.networks.weights import load_encoder_weights, load_state, network_state
+from common.networks.weights import load_encoder_weights, load_state, load_weights, network_state
 
 Columns = Mapping[str, Sequence[str] | None]
 """Columns by name: None for a number, or the categories that a text may be."""
@@ -42,6 +42,11 @@ def feature_names(columns: Columns) -> list[str]:
             )
         names += [f"{name}={category}" for category in categories]
     return names
+
+
+def feature_count(columns: Columns) -> int:
+    """Number of the features that columns give, see `feature_names`."""
+    return len(feature_names(columns))
 
 
 def features_of(item: Mapping[str, Any], columns: Columns) -> list[float]:
@@ -168,7 +173,8 @@ class FusionClassifier(nn.Module):
             ``(B, 2 * tabular_features)``.
         """
         missing = torch.isnan(tabular)
-        values = (torch.where(missing, self.tabular_mean, tabular) - self.tabular_mean) / self.tabular_std
+        known = torch.where(missing, self.tabular_mean, tabular)  # type: ignore[arg-type]
+        values = (known - self.tabular_mean) / self.tabular_std  # type: ignore[operator]
         return torch.cat([values, missing.to(values.dtype)], dim=1)
 
     def forward(self, inputs: torch.Tensor, tabular: torch.Tensor | None = None) -> torch.Tensor:
@@ -196,7 +202,7 @@ class FusionClassifier(nn.Module):
         return logits
 
 
-def fit_standardisation(network: FusionClassifier, items: Iterable[Mapping[str, Any]], columns: Columns) -> None:
+def fit_standardisation(network: nn.Module, items: Iterable[Mapping[str, Any]], columns: Columns) -> None:
     """Set the mean and standard deviation of the tabular features from the training data.
 
     A feature that is never known, or that is the same everywhere, keeps a standard deviation of 1.
@@ -214,7 +220,7 @@ def fit_standardisation(network: FusionClassifier, items: Iterable[Mapping[str, 
     if values.shape[1] != bare.tabular_features:
         raise SettingError(
             f"The columns give {values.shape[1]} features, and the network takes {bare.tabular_features}: set "
-            "tabular_features to the number of feature_names(columns)."
+            "tabular_features to feature_count(columns)."
         )
     known = ~torch.isnan(values)
     count = known.sum(0).clamp(min=1)
@@ -225,7 +231,37 @@ def fit_standardisation(network: FusionClassifier, items: Iterable[Mapping[str, 
         bare.tabular_std.copy_(torch.where(std > 1e-6, std, 1))
 
 
-def load_encoder(network: FusionClassifier, source: str | Path) -> None:
+def prepare_network(
+    network: nn.Module,
+    items: Iterable[Mapping[str, Any]],
+    columns: Columns,
+    initial_weights: str | Path | None = None,
+    initial_encoder: str | Path | None = None,
+) -> None:
+    """Make a network ready for its training: weights to start from, and the standardisation of tabular features.
+
+    Args:
+        network: the network; without columns any classifier of photos.
+        items: items of the training split.
+        columns: the columns that the tabular features are of.
+        initial_weights: weights of the whole network, with their standardisation; None for none.
+        initial_encoder: weights of another classifier, whose encoder is taken (`load_encoder`); None for none.
+
+    Raises:
+        SettingError: both are given, or see `load_weights`, `load_encoder` and `fit_standardisation`.
+    """
+    if initial_weights and initial_encoder:
+        raise SettingError("initial_weights and initial_encoder are both set: give one of them.")
+    if initial_weights:
+        load_weights(network, initial_weights)
+        return
+    if initial_encoder:
+        load_encoder(network, initial_encoder)
+    if columns:
+        fit_standardisation(network, items, columns)
+
+
+def load_encoder(network: nn.Module, source: str | Path) -> None:
     """Load the encoder of another classifier of this kind, whatever its labels and tabular features are.
 
     Args:
@@ -238,4 +274,5 @@ def load_encoder(network: FusionClassifier, source: str | Path) -> None:
     state = network_state(source)
     prefix = "encoder."
     own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-    load_state(network.encoder, own, source)
+    bare: Any = network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
+    load_state(bare.encoder, own, source)

@@ -62,6 +62,8 @@ class MultiHotd(MapTransform):
 class TabularFeaturesd(MapTransform):
     """Gather what is known of an item in a vector of float32, with NaN for what is missing.
 
+    Without columns nothing is written, so that the network need not take such an input.
+
     Args:
         keys: key that is written.
         columns: columns by name (`common.networks.fusion.Columns`); an item's values stand under these names.
@@ -75,6 +77,6 @@ class TabularFeaturesd(MapTransform):
     def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
         """Write it."""
         d = dict(data)
-        for key in self.keys:
+        for key in self.keys if self.columns else ():
             d[key] = torch.tensor(features_of(d, self.columns), dtype=torch.float32)
         return d

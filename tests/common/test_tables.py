@@ -179,3 +179,43 @@ def test_a_table_without_what_it_has_to_have_is_refused(tmp_path: Path, text: st
 
     with pytest.raises(SettingError, match=rf"^the table .*t\.csv .*{sentence}"):
         read_rows(table, "the table", ["name", "grade"])
+
+
+FURTHER = {"age": None, "Sex": ["female", "male"]}
+
+
+def test_further_columns_are_numbers_or_categories(tmp_path: Path) -> None:
+    path = write(tmp_path, "image,AGE,sex\na/left.png,61.5,Female\nb/left.png,,unknown\nright.png,7,\n")
+
+    assert read_photo_table(path, NAMES, FURTHER) == {
+        "a/left.png": {"age": 61.5, "Sex": "female"},
+        "b/left.png": {},
+        "right.png": {"age": 7.0},
+    }
+
+
+@pytest.mark.parametrize(
+    ("column", "cell", "words"),
+    [
+        ("age", "old", "has 'old' in the column 'age' of x.png: give a number, or nothing."),
+        ("age", "nan", "give a number, or nothing"),
+        ("sex", "other", "give female, male or nothing"),
+        ("ages", "3", "has the unknown column 'ages': did you mean 'age'?"),
+    ],
+)
+def test_further_columns_that_cannot_be_used(tmp_path: Path, column: str, cell: str, words: str) -> None:
+    path = write(tmp_path, f"image,{column}\nx.png,{cell}\n")
+
+    with pytest.raises(SettingError) as raised:
+        read_photo_table(path, ["x.png"], FURTHER)
+
+    assert words in str(raised.value)
+
+
+def test_a_table_of_other_photos_is_allowed_where_some_are_done_already(tmp_path: Path) -> None:
+    path = write(tmp_path, "image,cdr_vertical\nother.png,0.5\n")
+    items = [{"name": "x.png"}]
+
+    assert join_table(items, path, ["cdr_vertical"], some=False) == [{"name": "x.png", "cdr_vertical": None}]
+    with pytest.raises(SettingError, match="has no row of any of the 1 photos"):
+        join_table(items, path, ["cdr_vertical"])
