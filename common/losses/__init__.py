@@ -2,6 +2,7 @@
 
 from common.losses.disc_cup import PartialBCEDiceLoss
 from common.losses.layers import LayerLoss
+from common.losses.lesions import LesionLoss
 from common.losses.vessel import BCEDiceClDiceLoss
 
-__all__ = ["BCEDiceClDiceLoss", "LayerLoss", "PartialBCEDiceLoss"]
+__all__ = ["BCEDiceClDiceLoss", "LayerLoss", "LesionLoss", "PartialBCEDiceLoss"]

@@ -1,6 +1,14 @@
 """Metrics that MONAI and scikit-learn lack, and confidence intervals for all of them."""
 
 from common.metrics.bootstrap import bootstrap_interval
+from common.metrics.pooled import PooledAveragePrecision, count_by_probability, pooled_average_precision
 from common.metrics.segmentation import segmentation_scores, summarise
 
-__all__ = ["bootstrap_interval", "segmentation_scores", "summarise"]
+__all__ = [
+    "PooledAveragePrecision",
+    "bootstrap_interval",
+    "count_by_probability",
+    "pooled_average_precision",
+    "segmentation_scores",
+    "summarise",
+]

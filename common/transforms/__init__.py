@@ -12,6 +12,7 @@ from common.transforms.disc_cup import (
     resize_square,
 )
 from common.transforms.field_of_view import FieldOfView, FieldOfViewd, KeepInsided, find_field_of_view
+from common.transforms.lesions import LoadLesionsd, WithoutBackgroundd
 from common.transforms.oct import (
     FitBScand,
     LayerBiomarkersd,
@@ -54,6 +55,7 @@ __all__ = [
     "LoadBScand",
     "LoadDiscCupd",
     "LoadLayersd",
+    "LoadLesionsd",
     "LoadMaskd",
     "LoadPhotod",
     "MarkUnannotatedd",
@@ -69,6 +71,7 @@ __all__ = [
     "RandSpeckled",
     "ThresholdProbabilityd",
     "VesselBiomarkersd",
+    "WithoutBackgroundd",
     "crop_square",
     "disc_cup_masks",
     "find_field_of_view",
