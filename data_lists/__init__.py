@@ -31,6 +31,7 @@ from data_lists import (
     refuge,
     smdg,
     stare,
+    via,
 )
 from data_lists._base import DataListError, DataListWarning, Dataset, Item, Tree
 from data_lists._lists import DataList, build_list, load, merge, summary, write, write_report
@@ -50,6 +51,7 @@ _MODULES = (
     refuge,
     smdg,
     stare,
+    via,
 )
 
 DATASETS: dict[str, Dataset] = {module.DATASET.name: module.DATASET for module in _MODULES}

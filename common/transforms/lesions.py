@@ -16,8 +16,9 @@ from common.errors import SettingError
 from common.lesions import check_lesions
 from common.pixels import read_pixels
 from common.readers import from_picture
+from common.regions import check_region, draw_region
 
-_FORMATS = ("masks", "map")
+_FORMATS = ("masks", "regions", "map")
 NOT_ANNOTATED = -1.0
 
 
@@ -40,6 +41,7 @@ class LoadLesionsd(MapTransform):
     annotated, and by ``lesions`` which of them were looked for:
 
     - ``masks``: a binary mask under the name of each lesion; a lesion that was looked for and has no mask is absent.
+    - ``regions``: the list ``regions`` of shapes (`common.regions`), each with its ``lesion``.
     - ``map``: ``label`` is a label map, 0 for background and n for the n-th of this transform's lesions; an item needs
       no ``lesions``.
 
@@ -70,6 +72,8 @@ class LoadLesionsd(MapTransform):
             masks = self._from_map(d, (width, height))
         elif label_format == "masks":
             masks = self._from_masks(d, (width, height))
+        elif label_format == "regions":
+            masks = self._from_regions(d, (width, height))
         else:
             raise SettingError(
                 f"The item of {d.get('name', 'a photo')} has label_format {label_format!r}: give one of "
@@ -99,6 +103,19 @@ class LoadLesionsd(MapTransform):
             lesion: _read_binary(str(item[lesion]), size) if lesion in item else np.zeros(size[::-1], dtype=bool)
             for lesion in self._annotated(item)
         }
+
+    def _from_regions(self, item: Mapping[Any, Any], size: tuple[int, int]) -> dict[str, NDArray[np.bool_]]:
+        masks = {lesion: np.zeros(size[::-1], dtype=np.uint8) for lesion in self._annotated(item)}
+        for number, region in enumerate(item.get("regions", ())):
+            try:
+                check_region(region)
+            except ValueError as error:
+                raise SettingError(
+                    f"Region {number} of {item.get('name', 'a photo')} cannot be drawn ({error}): correct the data list."
+                ) from error
+            if region.get("lesion") in masks:
+                draw_region(masks[region["lesion"]], region)
+        return {lesion: mask > 0 for lesion, mask in masks.items()}
 
     def _annotated(self, item: Mapping[Any, Any]) -> list[str]:
         """The lesions that were looked for, out of this transform's."""
