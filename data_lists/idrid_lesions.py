@@ -4,8 +4,8 @@ Features:
     81 photos, 4288 x 2848 pixels, Kowa VX-10 alpha camera, 50 degrees, with masks of microaneurysms, haemorrhages, hard
     exudates and soft exudates. A mask may be a colour on black: what is not black is lesion. A photo without a file
     for a lesion was looked at, and has none. Patient: the photo's number; the release does not say which photos are of
-    one person. An item has a mask under the name of each lesion that is there, and ``lesions``, the names of those
-    that were looked for. Photos of this part stand in part B too, under other numbers.
+    one person. An item has a mask under the name of each lesion that is there; ``lesions`` are the names of those that
+    were looked for, ``absent`` of those that are not there. Photos of this part stand in part B too, under other numbers.
 
 Layout:
     ``1. Original Images/a. Training Set/IDRiD_01.jpg``, ``2. All Segmentation Groundtruths/a. Training Set/1.
@@ -68,7 +68,11 @@ def find(tree: Tree) -> list[Item]:
                     patient=key,
                     category="+".join(FOLDERS[lesion][1] for lesion in there) or "none",
                     split=split,
-                    values={"label_format": "masks", "lesions": list(LESIONS)},
+                    values={
+                        "label_format": "masks",
+                        "lesions": list(LESIONS),
+                        "absent": [lesion for lesion in LESIONS if lesion not in there],
+                    },
                 )
             )
     if not items:

@@ -40,7 +40,8 @@ class LoadLesionsd(MapTransform):
     Lesions may overlap; the background is what is in none of them. The item says by ``label_format`` how they were
     annotated, and by ``lesions`` which of them were looked for:
 
-    - ``masks``: a binary mask under the name of each lesion; a lesion that was looked for and has no mask is absent.
+    - ``masks``: a binary mask under the name of each lesion, but for those that ``absent`` names, which the photo has
+      not.
     - ``regions``: the list ``regions`` of shapes (`common.regions`), each with its ``lesion``.
     - ``map``: ``label`` is a label map, 0 for background and n for the n-th of this transform's lesions; an item needs
       no ``lesions``.
@@ -99,10 +100,18 @@ class LoadLesionsd(MapTransform):
         return {lesion: grey == value for value, lesion in enumerate(self.lesions, start=1)}
 
     def _from_masks(self, item: Mapping[Any, Any], size: tuple[int, int]) -> dict[str, NDArray[np.bool_]]:
-        return {
-            lesion: _read_binary(str(item[lesion]), size) if lesion in item else np.zeros(size[::-1], dtype=bool)
-            for lesion in self._annotated(item)
-        }
+        masks = {}
+        for lesion in self._annotated(item):
+            if lesion in item:
+                masks[lesion] = _read_binary(str(item[lesion]), size)
+            elif lesion in item.get("absent", ()):
+                masks[lesion] = np.zeros(size[::-1], dtype=bool)
+            else:
+                raise SettingError(
+                    f"The item of {item.get('name', 'a photo')} has no '{lesion}', which its 'lesions' name: add the "
+                    "mask to the data list, or the name to 'absent' if the photo has none."
+                )
+        return masks
 
     def _from_regions(self, item: Mapping[Any, Any], size: tuple[int, int]) -> dict[str, NDArray[np.bool_]]:
         masks = {lesion: np.zeros(size[::-1], dtype=np.uint8) for lesion in self._annotated(item)}
@@ -111,7 +120,8 @@ class LoadLesionsd(MapTransform):
                 check_region(region)
             except ValueError as error:
                 raise SettingError(
-                    f"Region {number} of {item.get('name', 'a photo')} cannot be drawn ({error}): correct the data list."
+                    f"Region {number} of {item.get('name', 'a photo')} cannot be drawn ({error}): correct the data "
+                    "list."
                 ) from error
             if region.get("lesion") in masks:
                 draw_region(masks[region["lesion"]], region)
