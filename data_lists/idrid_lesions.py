@@ -5,7 +5,8 @@ Features:
     exudates and soft exudates. A mask may be a colour on black: what is not black is lesion. A photo without a file
     for a lesion was looked at, and has none. Patient: the photo's number; the release does not say which photos are of
     one person. An item has a mask under the name of each lesion that is there; ``lesions`` are the names of those that
-    were looked for, ``absent`` of those that are not there. Photos of this part stand in part B too, under other numbers.
+    were looked for, ``absent`` of those that are not there. Photos of this part stand in part B too, under other
+    numbers.
 
 Layout:
     ``1. Original Images/a. Training Set/IDRiD_01.jpg``, ``2. All Segmentation Groundtruths/a. Training Set/1.

@@ -12,7 +12,7 @@ from common.transforms.disc_cup import (
     resize_square,
 )
 from common.transforms.field_of_view import FieldOfView, FieldOfViewd, KeepInsided, find_field_of_view
-from common.transforms.lesions import LoadLesionsd, WithoutBackgroundd
+from common.transforms.lesions import LesionBiomarkersd, LoadLesionsd, WithoutBackgroundd
 from common.transforms.oct import (
     FitBScand,
     LayerBiomarkersd,
@@ -52,6 +52,7 @@ __all__ = [
     "LabClahed",
     "LayerBiomarkersd",
     "LayerChannelsd",
+    "LesionBiomarkersd",
     "LoadBScand",
     "LoadDiscCupd",
     "LoadLayersd",

@@ -12,13 +12,16 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from numpy.typing import NDArray
 
+from common.biomarkers import lesion_biomarkers
 from common.errors import SettingError
 from common.lesions import check_lesions
 from common.pixels import read_pixels
-from common.readers import from_picture
+from common.readers import from_picture, to_picture
 from common.regions import check_region, draw_region
+from common.transforms.biomarkers import check_pixel_size
 
 _FORMATS = ("masks", "regions", "map")
+_LANDMARKS = ("fovea", "disc")
 NOT_ANNOTATED = -1.0
 
 
@@ -163,3 +166,56 @@ class WithoutBackgroundd(MapTransform):
         for key in self.key_iterator(d):
             d[key] = d[key][1:]
         return d
+
+
+class LesionBiomarkersd(MapTransform):
+    """Compute `common.biomarkers.lesion_biomarkers` on the masks of lesions ``(lesions, W, H)``.
+
+    Adds ``biomarkers``: column name to value; reasons for values that could not be computed are appended to ``note``.
+    Where an item says where the fovea or the optic disc is (``fovea_x`` and ``fovea_y``, ``disc_x`` and ``disc_y``, in
+    pixels), the distances to it are among them.
+
+    Args:
+        keys: the masks.
+        lesions: names of their channels.
+        fov_key: mask of the field of view, ``(1, W, H)``.
+        pixel_size: micrometres per pixel of photos whose item has no ``pixel_size``, or None when it is not known.
+
+    Raises:
+        SettingError: the names are wrong, or the pixel size is no positive number; or, when called, an item has one
+            coordinate of a landmark without the other.
+    """
+
+    def __init__(
+        self, keys: KeysCollection, lesions: Sequence[str], fov_key: str = "fov", pixel_size: float | None = None
+    ) -> None:
+        super().__init__(keys)
+        check_pixel_size(pixel_size)
+        self.lesions = check_lesions(lesions)
+        self.fov_key = fov_key
+        self.pixel_size = pixel_size
+
+    def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
+        """Compute them for every key."""
+        d = dict(data)
+        field_of_view = to_picture(d[self.fov_key]) > 0
+        landmarks = {name: place for name in _LANDMARKS if (place := _place(d, name)) is not None}
+        pixel_size = d.get("pixel_size", self.pixel_size)
+        for key in self.key_iterator(d):
+            masks = {lesion: to_picture(d[key][[channel]]) > 0 for channel, lesion in enumerate(self.lesions)}
+            found = lesion_biomarkers(masks, field_of_view, landmarks=landmarks, pixel_size=pixel_size)
+            d["biomarkers"] = {**d.get("biomarkers", {}), **found.values}
+            d["note"] = "; ".join(part for part in (str(d.get("note", "")), *found.notes) if part)
+        return d
+
+
+def _place(item: Mapping[Any, Any], landmark: str) -> tuple[float, float] | None:
+    """Row and column of a landmark; None where it is not known."""
+    x, y = (item.get(f"{landmark}_{axis}") for axis in "xy")
+    if x is None and y is None:
+        return None
+    if x is None or y is None:
+        raise SettingError(
+            f"The table gives one of {landmark}_x and {landmark}_y without the other: give both columns, or none."
+        )
+    return float(y), float(x)
