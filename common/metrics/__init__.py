@@ -2,12 +2,13 @@
 
 from common.metrics.bootstrap import bootstrap_interval
 from common.metrics.pooled import PooledAveragePrecision, count_by_probability, pooled_average_precision
-from common.metrics.segmentation import segmentation_scores, summarise
+from common.metrics.segmentation import lesion_detection, segmentation_scores, summarise
 
 __all__ = [
     "PooledAveragePrecision",
     "bootstrap_interval",
     "count_by_probability",
+    "lesion_detection",
     "pooled_average_precision",
     "segmentation_scores",
     "summarise",
