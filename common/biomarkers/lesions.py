@@ -56,7 +56,8 @@ def lesion_biomarkers(
 
     - ``exudate_count``: number of connected regions (8 neighbours).
     - ``exudate_area_px2``: area of all. ``exudate_area_ratio``: that over the area of the field of view.
-    - ``exudate_largest_px2``: area of the largest region.
+    - ``exudate_largest_px2``: area of the largest region. ``exudate_largest_diameter_px``: diameter of the circle that
+      has this area.
     - ``exudate_<landmark>_distance_px``: distance from each landmark to the nearest pixel of the lesion.
     - with ``pixel_size`` all columns in ``_px`` and ``_px2`` also in ``_um`` and ``_um2``.
 
@@ -83,9 +84,11 @@ def lesion_biomarkers(
         areas = lesion_areas(inside)
         if not areas.size:
             notes.append(f"no {lesion.replace('_', ' ')} found")
+        largest = float(areas.max()) if areas.size else math.nan
         numbers = {
             f"{lesion}_area_px2": float(areas.sum()),
-            f"{lesion}_largest_px2": float(areas.max()) if areas.size else math.nan,
+            f"{lesion}_largest_px2": largest,
+            f"{lesion}_largest_diameter_px": 2 * math.sqrt(largest / math.pi),
         }
         for landmark, position in (landmarks or {}).items():
             numbers[f"{lesion}_{landmark}_distance_px"] = nearest_distance(inside, position)

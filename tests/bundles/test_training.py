@@ -102,14 +102,14 @@ def test_tensorboard_has_the_scalars_and_the_pictures(trained: Training) -> None
     assert images == {"photo, truth, prediction": 2}
 
 
-def test_figures_are_drawn(trained: Training) -> None:
+def test_figures_are_drawn(bundle: Bundle, trained: Training) -> None:
     figures = sorted((trained.folder / "figures").iterdir())
 
     assert [path.stem for path in figures] == ["epoch_0001", "epoch_0002"]
     for path in (trained.folder / "learning_curves.png", *figures):
         with Image.open(path) as picture:
             assert np.asarray(picture).std() > 5
-    assert set(trained.curves) == {"train_loss", "train_dice", "val_dice", "val_loss"}
+    assert set(trained.curves) == {"train_loss", "train_dice", "val_dice", "val_loss", *bundle.curves}
     assert trained.epochs == [1, 2]
 
 
