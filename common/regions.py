@@ -139,24 +139,29 @@ def _draw_ellipse(mask: NDArray[np.uint8], region: Mapping[str, Any]) -> None:
     part[np.hypot(along / long, across / short) <= 1] = 1
 
 
-def mask_to_polygons(mask: NDArray[Any]) -> list[dict[str, Any]]:
+def mask_to_polygons(mask: NDArray[Any], least_area: int = 1) -> list[dict[str, Any]]:
     """Give polygons whose `draw_region` is exactly a mask: one for each connected part, more for one with holes.
 
     A polygon cannot have a hole, so a part with a hole is cut in two there.
 
     Args:
         mask: ``(H, W)``; what is above 0 counts.
+        least_area: smaller connected parts are left out, in pixels.
 
     Returns:
         Polygons, or a point for a single pixel and a polyline for a line of one pixel's width, as VIA knows them.
     """
-    return [_polygon(*piece) for piece in _pieces(np.asarray(mask) > 0)]
+    values = (np.asarray(mask) > 0).astype(np.uint8)
+    if least_area > 1:
+        _, labels, stats, _ = cv2.connectedComponentsWithStats(values, connectivity=8)
+        values[np.isin(labels, np.flatnonzero(stats[:, cv2.CC_STAT_AREA] < least_area))] = 0
+    return [_polygon(*piece) for piece in _pieces(values)]
 
 
-def _pieces(mask: NDArray[np.bool_]) -> list[tuple[NDArray[np.uint8], int, int]]:
+def _pieces(mask: NDArray[np.uint8]) -> list[tuple[NDArray[np.uint8], int, int]]:
     """Cut a mask into connected parts without holes; each with its first column and row."""
     found: list[tuple[NDArray[np.uint8], int, int]] = []
-    waiting = [(mask.astype(np.uint8), 0, 0)]
+    waiting = [(mask, 0, 0)]
     while waiting:
         values, left, top = waiting.pop()
         count, labels, stats, _ = cv2.connectedComponentsWithStats(values, connectivity=8)

@@ -14,7 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import SettingError
-from common.regions import check_region
+from common.pixels import read_pixels
+from common.regions import check_region, mask_to_polygons
+from common.results import RESULTS
+from common.tables import read_table
 
 COLUMNS = (
     "filename",
@@ -194,3 +197,57 @@ def via_csv(images: Iterable[tuple[str, int, Sequence[tuple[Mapping[str, Any], s
             cells = (json.dumps(part, separators=(",", ":")) for part in (dict(shape), {attribute: value}))
             table.writerow((name, size, "{}", len(regions), number, *cells))
     return text.getvalue()
+
+
+def masks_to_via(
+    results: str | Path, photos: str | Path, output: str | Path, attribute: str = "Abnormality", least_area: int = 1
+) -> int:
+    """Write the masks of a run of inference as polygons for VIA, so that a person can correct them there.
+
+    `read_via` and the list ``via`` read what VIA then exports. Each connected region of a mask is a polygon (more than
+    one where it has holes, which a polygon cannot have), whose attribute is the name of the mask.
+
+    Args:
+        results: the output folder of the run, with ``results.csv``.
+        photos: the folder of its photos; VIA knows a photo by its name and its size in bytes.
+        output: the CSV file to write.
+        attribute: name of the region attribute.
+        least_area: smaller regions are left out, in pixels.
+
+    Returns:
+        Number of regions.
+
+    Raises:
+        SettingError: the table, a mask or a photo is missing or cannot be read, the table has no masks, two photos of
+            different folders have one name and one size, or the output cannot be written.
+    """
+    if not (isinstance(least_area, int) and least_area >= 1):
+        raise SettingError(f"least_area is {least_area!r}; give a whole number of pixels from 1 on.")
+    results, photos, output = Path(results), Path(photos), Path(output)
+    rows = read_table(results / RESULTS, "The table of results")
+    columns = [column for column in (rows[0] if rows else ()) if column.startswith("mask_")]
+    if not columns:
+        raise SettingError(f"The table {results / RESULTS} has no rows, or no column mask_...: run inference first.")
+    images: dict[tuple[str, int], list[tuple[Mapping[str, Any], str]]] = {}
+    for row in rows:
+        photo = photos / row["image"]
+        try:
+            key = (photo.name, photo.stat().st_size)
+        except OSError as error:
+            raise SettingError(f"The photo {photo} cannot be read ({error.strerror}): give its folder.") from error
+        if key in images:
+            raise SettingError(
+                f"Two photos are called {photo.name} and have {key[1]} bytes: VIA cannot tell them apart."
+            )
+        images[key] = [
+            (shape, column.removeprefix("mask_"))
+            for column in columns
+            for shape in mask_to_polygons(read_pixels(results / row[column]), least_area)
+        ]
+    text = via_csv(((name, size, regions) for (name, size), regions in images.items()), attribute)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise SettingError(f"The file {output} cannot be written ({error.strerror}).") from error
+    return sum(len(regions) for regions in images.values())

@@ -97,7 +97,7 @@ def _masks(tree: Tree, folder: str, lesion: str, images: Found) -> Mapping[str, 
             "release again"
         )
     found = tree.find(f"{folder}/{name}", f"IDRiD_{{key}}_{code}", r"\d+")
-    for key in found.paths.keys() - images.paths.keys() - set(images.excluded):
+    for key in sorted(found.paths.keys() - images.paths.keys() - set(images.excluded)):
         warnings.warn(f"{found.paths[key]} is left out: it is a mask without an image", DataListWarning, stacklevel=2)
     return found.paths
 

@@ -98,7 +98,9 @@ def find(
 
 def _only_export(tree: Tree) -> str:
     """The one CSV or JSON file below the root."""
-    files = [path for path in tree.files() if path.lower().endswith(_SUFFIXES)]
+    files = [path for path in tree.files() if path.lower().endswith(_SUFFIXES) and not tree.is_excluded(path)]
+    if not files:
+        raise tree.nothing_found("via_region_data.csv or via_export.json, and the photos that it names")
     if len(files) != 1:
         raise DataListError(
             f"{tree.root} has {len(files)} CSV and JSON files; give --annotations the export of VIA, relative to the "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from monai.networks.nets.basic_unet import Down, TwoConv, UpCat
@@ -46,7 +47,7 @@ class PlainUNet(nn.Module):
             )
         if not all(isinstance(width, int) and width > 0 for width in widths):
             raise SettingError(f"encoder, bottleneck and decoder widths are {widths}; give whole numbers above 0.")
-        style = {"act": "relu", "norm": "batch", "bias": False}
+        style: dict[str, Any] = {"act": "relu", "norm": "batch", "bias": False}
         self.stem = TwoConv(2, in_channels, encoder_channels[0], **style)
         deeper = [*encoder_channels[1:], bottleneck_channels]
         self.down = nn.ModuleList(

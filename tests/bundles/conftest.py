@@ -164,7 +164,7 @@ class BScans:
 
 
 class Lesions(Photos):
-    """Fundus photos with lesions, see `Photos`. There is a mark of its own colour for each lesion: they are exclusive."""
+    """Fundus photos with lesions, see `Photos`. Each lesion has a mark of its own colour, since they are exclusive."""
 
     COLOURS: ClassVar[tuple[tuple[int, int, int], ...]] = ((0, 0, 255), (0, 255, 0))
 
