@@ -22,7 +22,8 @@ class LesionReport(SegmentationReport):
     For each lesion: ``pooled_aupr``, the area under the precision-recall curve over the pixels of all photos, with a
     95% bootstrap interval over patients; ``sensitivity``, the share of the true lesions of all photos of which a part
     was found; ``false_positives_per_image``, the regions that were found where there is none of that lesion (see
-    `common.metrics.lesion_detection`). ``mean`` has the means over the lesions, ``per_image`` the counts of each photo.
+    `common.metrics.lesion_detection`). ``mean`` has the means over the lesions, of these and of Dice, IoU, precision,
+    recall and accuracy; ``per_image`` the counts of each photo.
 
     Args:
         *args: as for `SegmentationReport`.
@@ -63,12 +64,17 @@ class LesionReport(SegmentationReport):
         """Put together what `write` writes."""
         report = super().report()
         annotated = {structure: self._of_lesion(structure) for structure in self._annotated()}
+        pooled = {
+            name: _mean([found[name] for found in annotated.values()])
+            for name in ("pooled_aupr", "sensitivity", "false_positives_per_image")
+        }
+        means = {
+            name: _mean([content["all"][name]["mean"] for content in report["structures"].values()])
+            for name in ("dice", "iou", "precision", "recall", "accuracy")
+        }
         report["lesions"] = {
             "images": len(self.found),
-            "mean": {
-                name: _mean([found[name] for found in annotated.values()])
-                for name in ("pooled_aupr", "sensitivity", "false_positives_per_image")
-            },
+            "mean": {**means, **pooled},
             **annotated,
             "per_image": self.found,
         }
