@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import SettingError
-from common.tables import join_table, read_photo_table, read_table, with_biomarkers
+from common.tables import join_table, read_photo_table, read_rows, read_table, with_biomarkers
 
 NAMES = ["a/left.png", "b/left.png", "right.png"]
 
@@ -148,3 +148,34 @@ def test_a_training_with_biomarkers_needs_their_table() -> None:
     assert with_biomarkers(ITEMS, None, []) == ITEMS
     with pytest.raises(SettingError, match="biomarkers_path is not set"):
         with_biomarkers(ITEMS, None, ["cdr_vertical"])
+
+
+def test_rows_with_their_line_numbers(tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text('\ufeffName , Grade,,\r\na, 1 ,,\r\n\r\n,,,\r\n"b\nb","2,5",,,\r\nc\r\n', encoding="utf-8")
+
+    rows = read_rows(table, "the table", ["name", "grade"])
+
+    assert [(line, row["name"], row["grade"]) for line, row in rows] == [
+        (2, "a", "1"),
+        (6, "b\nb", "2,5"),
+        (7, "c", ""),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("name\na\n", "no column 'grade'; its columns are: name"),
+        ("name,grade\n", "no rows below its header"),
+        ("name,grade\n\na,1,2\n", "3 values in line 3, but 2 columns"),
+        ("name,grade,Name\na,1,2\n", "two columns 'name'"),
+        ("", "is empty"),
+    ],
+)
+def test_a_table_without_what_it_has_to_have_is_refused(tmp_path: Path, text: str, sentence: str) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text(text, encoding="utf-8")
+
+    with pytest.raises(SettingError, match=rf"^the table .*t\.csv .*{sentence}"):
+        read_rows(table, "the table", ["name", "grade"])

@@ -288,7 +288,7 @@ ODIR_EYES = (
 """Keywords left and right, flags, and Kaggle's label of either eye."""
 
 
-def odir_rows(patients: int = 10) -> list[dict[str, str]]:
+def make_odir_rows(patients: int = 10) -> list[dict[str, str]]:
     """The rows of Kaggle's ``full_df.csv``, two a patient."""
     rows = []
     for number in range(patients):
@@ -303,7 +303,7 @@ def odir_rows(patients: int = 10) -> list[dict[str, str]]:
     return rows
 
 
-def write_rows(path: Path, rows: list[dict[str, str]], columns: Sequence[str] | None = None) -> Path:
+def write_csv(path: Path, rows: list[dict[str, str]], columns: Sequence[str] | None = None) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as file:
         table = csv.DictWriter(file, columns or list(rows[0]), extrasaction="ignore")
@@ -313,19 +313,63 @@ def write_rows(path: Path, rows: list[dict[str, str]], columns: Sequence[str] | 
 
 
 def make_odir5k(pictures: Pictures, kaggle: bool = True, rows: list[dict[str, str]] | None = None) -> None:
-    rows = odir_rows() if rows is None else rows
+    rows = make_odir_rows() if rows is None else rows
     for row in rows:
         pictures.photo(f"{'preprocessed_images' if kaggle else 'ODIR-5K_Training_Dataset'}/{row['filename']}")
     if kaggle:
-        write_rows(pictures.root / "full_df.csv", rows)
+        write_csv(pictures.root / "full_df.csv", rows)
     else:
-        write_rows(pictures.root / "ODIR-5K_Training_Annotations(Updated)_V2.csv", rows[::2], ODIR_COLUMNS)
+        write_csv(pictures.root / "ODIR-5K_Training_Annotations(Updated)_V2.csv", rows[::2], ODIR_COLUMNS)
+
+
+IDRID_COLUMNS = "Image name,Retinopathy grade,Risk of macular edema ,,,,"
+
+
+def make_idrid_grading(pictures: Pictures, base: str = "", test: bool = True) -> None:
+    """Part B, with the spaces and empty columns of the release."""
+    for letter, part, word, number in (("a", "Training", "Training", 10), ("b", "Testing", "Testing", 4))[: 1 + test]:
+        lines = [IDRID_COLUMNS]
+        for index in range(1, number + 1):
+            pictures.photo(f"{base}1. Original Images/{letter}. {part} Set/IDRiD_{index:03d}.jpg")
+            lines.append(f"IDRiD_{index:03d},{index % 5} ,{index % 3},,,,")
+        path = pictures.root / f"{base}2. Groundtruths/{letter}. IDRiD_Disease Grading_{word} Labels.csv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\r\n".join(lines) + "\r\n", encoding="utf-8")
+
+
+def make_aptos2019(pictures: Pictures, images: str = "train_images", table: str = "train.csv") -> None:
+    rows = [{"id_code": f"{number:012x}", "diagnosis": str(number % 5)} for number in range(10)]
+    for row in rows:
+        pictures.photo(f"{images}/{row['id_code']}.png")
+    write_csv(pictures.root / table, rows)
+    pictures.photo("test_images/ffff.png")
+
+
+def make_class_folders(
+    pictures: Pictures, parts: tuple[str, ...] = ("",), names: tuple[str, ...] = ("DR", "No_DR")
+) -> None:
+    for part in parts:
+        for name in names:
+            for number in range(6):
+                pictures.photo(f"{part}{name}/{number}.jpg")
+
+
+@pytest.fixture
+def odir_rows() -> Callable[..., list[dict[str, str]]]:
+    return make_odir_rows
+
+
+@pytest.fixture
+def write_rows() -> Callable[..., Path]:
+    return write_csv
 
 
 @pytest.fixture
 def make() -> dict[str, Callable[..., None]]:
     return {
+        "aptos2019": make_aptos2019,
         "chase_db1": make_chase,
+        "class_folders": make_class_folders,
         "disc_cup_folder": make_disc_cup_folder,
         "drishti_gs1": make_drishti,
         "drive": make_drive,
@@ -333,6 +377,7 @@ def make() -> dict[str, Callable[..., None]]:
         "fives": make_fives,
         "hrf": make_hrf,
         "idrid_disc": make_idrid_disc,
+        "idrid_grading": make_idrid_grading,
         "idrid_lesions": make_idrid_lesions,
         "image_mask": make_image_mask,
         "odir5k": make_odir5k,

@@ -47,6 +47,13 @@ LAYOUTS: dict[str, tuple[str, dict[str, Any]]] = {
     "disc_cup_folder with a table": ("disc_cup_folder", {"table": True}),
     "odir5k as on Kaggle": ("odir5k", {}),
     "odir5k, the original table": ("odir5k", {"kaggle": False}),
+    "idrid_grading as released": ("idrid_grading", {}),
+    "idrid_grading, only training, below the root": ("idrid_grading", {"base": "B. Disease Grading/", "test": False}),
+    "aptos2019 as on Kaggle": ("aptos2019", {}),
+    "aptos2019 with a folder in a folder": ("aptos2019", {"images": "train_images/train_images"}),
+    "class_folders": ("class_folders", {}),
+    "class_folders, divided": ("class_folders", {"parts": ("a/train/", "a/valid/", "a/test/")}),
+    "class_folders with a test folder": ("class_folders", {"parts": ("train/", "Test/"), "names": ("dr", "nodr")}),
     "smdg as on Kaggle": ("smdg", {}),
     "smdg with paths that are right": ("smdg", {"nested": False}),
     "via, a table": ("via", {}),
@@ -69,6 +76,9 @@ WITH_TEST = {
     "idrid_disc, unpacked into a folder of one name",
     "idrid_lesions as released",
     "idrid_lesions, the folder of part A",
+    "idrid_grading as released",
+    "class_folders, divided",
+    "class_folders with a test folder",
 }
 DISC_CUP = {
     "drishti_gs1": {"image", "disc", "cup"},
@@ -82,7 +92,7 @@ LESIONS = {
     "via": {"image"},
 }
 LAYERS = {"duke_dme": {"image", "label", "label_2"}}
-CLASSIFICATION = {"odir5k"}
+CLASSIFICATION = {"odir5k", "idrid_grading", "aptos2019", "class_folders"}
 OPTIONAL = {"smdg": {"cup"}, "idrid_lesions": LESIONS["idrid_lesions"] - {"image"}}
 WITH_FOV = {"chase_db1 with fields of view", "hrf as released", "hrf as png", "drive"}
 
