@@ -151,6 +151,27 @@ class Commands:
         )
 
     @_deferred
+    def to_via(
+        self, results: str, photos: str, output: str, *, attribute: str = "Abnormality", least_area: int = 1
+    ) -> int:
+        """Write masks that `retina infer` found as polygons for VGG Image Annotator, to be corrected by hand there.
+
+        Load the photos in VIA and import the file ("Annotation", "Import annotations (from csv)"). What VIA exports
+        after the correction becomes a data list by `python -m data_lists via`.
+
+        Args:
+            results: output folder of `retina infer`.
+            photos: folder of the photos.
+            output: CSV file to write.
+            attribute: name of the region attribute that says what a region is.
+            least_area: regions of fewer pixels are left out.
+        """
+        from common.via import masks_to_via
+
+        print(f"{masks_to_via(results, photos, output, str(attribute), least_area)} regions written to {output}")
+        return 0
+
+    @_deferred
     def demo(self, *, output: str = "demo_output", count: int = 3) -> int:
         """Run every bundle that has weights on pictures drawn here, and compare with the exact truth.
 

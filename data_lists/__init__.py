@@ -29,11 +29,13 @@ from data_lists import (
     hrf,
     idrid_disc,
     idrid_grading,
+    idrid_lesions,
     image_mask,
     odir5k,
     refuge,
     smdg,
     stare,
+    via,
 )
 from data_lists._base import DataListError, DataListWarning, Dataset, Item, Tree
 from data_lists._lists import DataList, build_list, load, merge, summary, write, write_report
@@ -51,11 +53,13 @@ _MODULES = (
     hrf,
     idrid_disc,
     idrid_grading,
+    idrid_lesions,
     image_mask,
     odir5k,
     refuge,
     smdg,
     stare,
+    via,
 )
 
 DATASETS: dict[str, Dataset] = {module.DATASET.name: module.DATASET for module in _MODULES}

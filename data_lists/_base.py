@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from common import tables
 from common.errors import SettingError
+from common.lesions import LESIONS
 from common.pixels import PHOTO_SUFFIXES, read_pixels
 
 VESSELS: Mapping[str, str] = {"0": "background", "1": "vessel"}
@@ -23,6 +24,9 @@ VESSELS: Mapping[str, str] = {"0": "background", "1": "vessel"}
 
 DISC_CUP: Mapping[str, str] = {"0": "background", "1": "optic disc outside the cup (rim)", "2": "optic cup"}
 """The classes of every disc and cup dataset, for `Dataset.labels`; how its files hold them: ``label_format``."""
+
+LESION_LABELS: Mapping[str, str] = {"0": "background", **{str(i): name for i, name in enumerate(LESIONS, start=1)}}
+"""The lesions of every lesion dataset, for `Dataset.labels`; each has its own masks or regions."""
 
 BINARY: frozenset[int] = frozenset()
 """The value rule of a mask with 0 and 1, or 0 and 255, for `Dataset.masks`."""

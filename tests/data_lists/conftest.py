@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import csv
+import io
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -161,6 +163,53 @@ def make_idrid_disc(
             folder = f"{base}2. All Segmentation Groundtruths/{part}"
             pictures.save(f"{folder}/5. Optic Disc/{name}_OD.{suffix}", pixels)
             pictures.save(f"{folder}/3. Hard Exudates/{name}_EX.{suffix}", pixels)
+
+
+def make_idrid_lesions(
+    pictures: Pictures, base: str = "A. Segmentation/", suffix: str = "tif", colour: bool = True, test: bool = True
+) -> None:
+    """Every second photo has soft exudates, number 3 has nothing at all."""
+    names = {"1. Microaneurysms": "MA", "2. Haemorrhages": "HE", "3. Hard Exudates": "EX", "4. Soft Exudates": "SE"}
+    make_idrid_disc(pictures, base, suffix, colour, test)
+    for part in ("a. Training Set", "b. Testing Set"):
+        for photo in sorted((pictures.root / f"{base}1. Original Images/{part}").glob("*.jpg")):
+            number = int(photo.stem.removeprefix("IDRiD_"))
+            for folder, code in names.items():
+                path = f"{base}2. All Segmentation Groundtruths/{part}/{folder}/{photo.stem}_{code}.{suffix}"
+                (pictures.root / path).parent.mkdir(parents=True, exist_ok=True)
+                if number == 3 or (code == "SE" and number % 2):
+                    (pictures.root / path).unlink(missing_ok=True)
+                    continue
+                mask = disc_cup_map(0, 255, 255)
+                pictures.save(path, np.stack([mask, 0 * mask, 0 * mask], axis=-1) if colour else mask)
+
+
+VIA_HEADER = "filename,file_size,file_attributes,region_count,region_id,region_shape_attributes,region_attributes"
+
+
+def make_via(pictures: Pictures, kind: str = "csv") -> None:
+    """Photos 0 to 7: even ones with an exudate, those that can be divided by three with a haemorrhage."""
+    regions: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {}
+    for number in range(8):
+        pictures.photo(f"photos/{number}.jpg")
+        found = [({"name": "rect", "x": 5, "y": 6, "width": 7, "height": 8}, {"Abnormality": "exudate"})]
+        found += [({"name": "circle", "cx": 20, "cy": 21, "r": 4}, {"Abnormality": {"hemorrhage": True}})]
+        regions[f"{number}.jpg"] = found[:1] * (number % 2 == 0) + found[1:] * (number % 3 == 0)
+    if kind == "csv":
+        text = io.StringIO()
+        table = csv.writer(text, lineterminator="\n")
+        for name, shapes in regions.items():
+            for index, (shape, attributes) in enumerate(shapes or [({}, {})]):
+                table.writerow((name, 1, "{}", len(shapes), index, json.dumps(shape), json.dumps(attributes)))
+        (pictures.root / "via_region_data.csv").write_text(VIA_HEADER + "\n" + text.getvalue(), encoding="utf-8")
+        return
+    entries: dict[str, Any] = {}
+    for name, shapes in regions.items():
+        listed = [{"shape_attributes": shape, "region_attributes": attributes} for shape, attributes in shapes]
+        numbered = dict(zip(map(str, range(len(listed))), listed, strict=True))
+        entries[f"{name}1"] = {"filename": name, "size": 1, "regions": numbered if kind == "via 1" else listed}
+    content = {"_via_settings": {}, "_via_img_metadata": entries} if kind == "project" else entries
+    (pictures.root / "via.json").write_text(json.dumps(content), encoding="utf-8")
 
 
 def make_disc_cup_folder(pictures: Pictures, cups: int = 8, table: bool = False) -> None:
@@ -329,9 +378,11 @@ def make() -> dict[str, Callable[..., None]]:
         "hrf": make_hrf,
         "idrid_disc": make_idrid_disc,
         "idrid_grading": make_idrid_grading,
+        "idrid_lesions": make_idrid_lesions,
         "image_mask": make_image_mask,
         "odir5k": make_odir5k,
         "refuge": make_refuge,
         "smdg": make_smdg,
         "stare": make_stare,
+        "via": make_via,
     }
