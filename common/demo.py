@@ -48,6 +48,7 @@ DEMO_INPUTS: dict[str, DemoInput] = {
     "dr_lesion_segmentation": DemoInput("image", {"mask_exudate": "exudate", "mask_haemorrhage": "haemorrhage"}),
     "oct_layer_segmentation": DemoInput("image", {"labels": "labels"}, "oct"),
     "odir_classification": DemoInput("image"),
+    "dr_classification": DemoInput("image"),
 }
 
 

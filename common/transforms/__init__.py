@@ -40,6 +40,7 @@ from common.transforms.photo import (
     lab_clahe,
     turn_hue,
 )
+from common.transforms.presence import PresenceProbabilityd
 from common.transforms.prompts import PlacePromptsd, RandPromptsd
 
 __all__ = [
@@ -66,6 +67,7 @@ __all__ = [
     "NormalizeBScand",
     "OrderedLayersd",
     "PlacePromptsd",
+    "PresenceProbabilityd",
     "RandCystd",
     "RandDiscViewsd",
     "RandGraderd",

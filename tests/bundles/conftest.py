@@ -492,6 +492,15 @@ TABLE = [
         pictures_of=LESION_PHOTOS,
         curves=("val_aupr",),
     ),
+    Bundle(
+        name="dr_classification",
+        labels=("DR",),
+        settings={"size": SIDE},
+        small={},
+        tiny=classifier(SIDE, 2),
+        table=("eye", "patient"),
+        **CLASSIFIER,
+    ),
 ]
 
 
@@ -731,9 +740,9 @@ def share_of_blue(bundle: Bundle, path: Path) -> dict[str, Any]:
     state = ConfigParser({"net": dict(network)}).get_parsed_content("net").state_dict()
     state["net.layer_0.conv.weight"][:] = torch.tensor([-1.0, 0.0, 1.0]).reshape(1, 3, 1, 1)
     state["net.layer_0.conv.bias"][:] = 0
-    # Each output a little less than the one before.
+    # Each output a little more than the one before, so that a softmax grows too.
     pixels = state["final.1.weight"].shape[1]
-    state["final.1.weight"][:] = 6 / pixels * torch.linspace(1, 0.5, outputs)[:, None]
+    state["final.1.weight"][:] = 6 / pixels * torch.linspace(0.5, 1, outputs)[:, None]
     state["final.1.bias"][:] = 2
     torch.save(state, path)
     return {"network_def": network, "ckpt_path": str(path)}
