@@ -73,6 +73,29 @@ def _order(patient: str) -> tuple[bool, int, str]:
     return (not patient.isdecimal(), int(patient) if patient.isdecimal() else 0, patient)
 
 
+def patient_truths(
+    photos: Iterable[tuple[str, Mapping[str, Any]]], truth: NDArray[np.bool_], labels: Sequence[str]
+) -> dict[str, NDArray[np.bool_]]:
+    """Give the true labels of each patient: those that the list states, else those of the photos together.
+
+    Args:
+        photos: patient and item of the data list, for every photo; an item may have ``patient_label``, a list of names.
+        truth: ``(n, C)``, of the photos.
+        labels: name of each column.
+
+    Returns:
+        Patient to ``(C,)``, in the order of `patient_rows`.
+    """
+    given = list(photos)
+    values = [dict(zip(labels, row.astype(float), strict=True)) for row in truth]
+    together = patient_rows(zip([patient for patient, _ in given], values, strict=True), labels)
+    stated = {patient: item["patient_label"] for patient, item in given if "patient_label" in item}
+    return {
+        patient: np.array([label in stated[patient] for label in labels]) if patient in stated else found > 0.5
+        for patient, found in together.items()
+    }
+
+
 def patient_table(patients: Mapping[str, Sequence[float] | NDArray[np.float64]], labels: Sequence[str]) -> bytes:
     """Write patients in the format of ODIR's submissions: ``ID`` and a probability for each label.
 

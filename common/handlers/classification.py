@@ -25,7 +25,7 @@ from common.errors import SettingError
 from common.handlers.figures import NormalizedPhoto
 from common.handlers.results import RowWriter
 from common.metrics import best_threshold, score_labels_with_intervals
-from common.patients import combine_eyes, patient_rows, patient_table
+from common.patients import patient_rows, patient_table, patient_truths
 from common.pictures import caption, encode_picture, heat_overlay
 from common.results import RESULTS, ResultFolder, check_flag
 from common.saliency import Saliency
@@ -406,24 +406,11 @@ class ClassificationReport(_Predictions):
     def patients(self) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.bool_]]:
         """The probabilities of each patient, and their truths ``(n, C)``."""
         groups = [self._patient(name) for name in self.names]
-        rows = [
-            (group, dict(zip(self.labels, p, strict=True))) for group, p in zip(groups, self.probability, strict=True)
-        ]
-        predicted = patient_rows(rows, self.labels)
-        stated = {
-            self._patient(name): self.known[name]["patient_label"]
-            for name in self.names
-            if "patient_label" in self.known.get(name, {})
-        }
-        truths = []
-        for patient in predicted:
-            own = self.truth[[i for i, group in enumerate(groups) if group == patient]]
-            truths.append(
-                [label in stated[patient] for label in self.labels]
-                if patient in stated
-                else combine_eyes(own, self.labels) > 0.5
-            )
-        return predicted, np.array(truths, dtype=bool)
+        values = [dict(zip(self.labels, probability, strict=True)) for probability in self.probability]
+        predicted = patient_rows(zip(groups, values, strict=True), self.labels)
+        photos = [(group, self.known.get(name, {})) for group, name in zip(groups, self.names, strict=True)]
+        truths = patient_truths(photos, self.truth, self.labels)
+        return predicted, np.stack(list(truths.values()))
 
     def report(self) -> dict[str, Any]:
         """Put together what `finish` writes."""

@@ -4,6 +4,7 @@ from common.networks.any_size_unet import AnySizeUNet
 from common.networks.batch_norm import calibrate_encoder
 from common.networks.fusion import (
     FusionClassifier,
+    feature_count,
     feature_names,
     fit_standardisation,
     load_encoder,
@@ -13,6 +14,7 @@ from common.networks.fusion import (
 from common.networks.hq_sam import HQSAM, Features, HQSAMDecoder, HQSAMEncoder
 from common.networks.layer_unet import LayerUNet
 from common.networks.mobilenet import MobileNetV2Encoder, MobileNetV2UNet, SeparableDecoder
+from common.networks.plain_unet import PlainUNet
 from common.networks.resnet_unet import ResNetBEncoder, ResNetUNet
 from common.networks.weights import load_encoder_weights, load_weights, read_checkpoint, save_durably
 
@@ -26,10 +28,12 @@ __all__ = [
     "LayerUNet",
     "MobileNetV2Encoder",
     "MobileNetV2UNet",
+    "PlainUNet",
     "ResNetBEncoder",
     "ResNetUNet",
     "SeparableDecoder",
     "calibrate_encoder",
+    "feature_count",
     "feature_names",
     "fit_standardisation",
     "load_encoder",

@@ -48,7 +48,8 @@ def calibrate_encoder(network: nn.Module, batches: Iterable[Mapping[str, Any]], 
         hook.remove()
     with torch.no_grad():
         for layer in layers:
-            number, total, squares = idist.all_reduce(sums[layer])
+            reduced: Any = idist.all_reduce(sums[layer])
+            number, total, squares = reduced
             mean = total / number
             variance = (squares / number - mean.square()).clamp(min=0)
             scale = layer.weight / (layer.running_var + layer.eps).sqrt()

@@ -44,6 +44,11 @@ def feature_names(columns: Columns) -> list[str]:
     return names
 
 
+def feature_count(columns: Columns) -> int:
+    """Number of the features that columns give, see `feature_names`."""
+    return len(feature_names(columns))
+
+
 def features_of(item: Mapping[str, Any], columns: Columns) -> list[float]:
     """The features of one item, in the order of `feature_names`; NaN where the value is missing.
 
@@ -215,7 +220,7 @@ def fit_standardisation(network: nn.Module, items: Iterable[Mapping[str, Any]], 
     if values.shape[1] != bare.tabular_features:
         raise SettingError(
             f"The columns give {values.shape[1]} features, and the network takes {bare.tabular_features}: set "
-            "tabular_features to the number of feature_names(columns)."
+            "tabular_features to feature_count(columns)."
         )
     known = ~torch.isnan(values)
     count = known.sum(0).clamp(min=1)

@@ -69,7 +69,7 @@ def options(bundle: Bundle, data: Data, folder: Path, epochs: int) -> dict[str, 
 def trained(bundle: Bundle, data: Data, command: Command, tmp_path_factory: pytest.TempPathFactory) -> Training:
     """Two epochs of the bundle's own network, made small, from another working directory."""
     folder = tmp_path_factory.mktemp("trained")
-    log = command(folder, "run", **options(bundle, data, folder / "out", 2), **bundle.small)
+    log = command(folder, "run", **{**options(bundle, data, folder / "out", 2), **bundle.small})
     return Training(folder / "out", log)
 
 
@@ -145,7 +145,7 @@ def evaluated(bundle: Bundle, data: Data, command: Command, trained: Training) -
     }
     if bundle.labels:
         given["bootstrap_resamples"] = 50
-    command(folder, "run", **given, **bundle.small)
+    command(folder, "run", **{**given, **bundle.small})
     return folder / "report"
 
 
