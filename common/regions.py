@@ -111,11 +111,11 @@ def draw_region(mask: NDArray[np.uint8], region: Mapping[str, Any]) -> None:
         mask[top:bottom, left:right] = 1
     elif name in _LEAST_POINTS:
         xs, ys = (region[key] for key in _POINTS)
-        points = np.array([[(_rounded(x), _rounded(y)) for x, y in zip(xs, ys, strict=True)]], dtype=np.int32)
+        points = np.array([(_rounded(x), _rounded(y)) for x, y in zip(xs, ys, strict=True)], dtype=np.int32)
         if name == "polygon":
-            cv2.fillPoly(mask, points, 1)
+            cv2.fillPoly(mask, [points], (1,))
         else:
-            cv2.polylines(mask, points, isClosed=False, color=1)
+            cv2.polylines(mask, [points], isClosed=False, color=(1,))
     elif name == "point":
         x, y = _rounded(region["cx"]), _rounded(region["cy"])
         if 0 <= x < width and 0 <= y < height:

@@ -192,7 +192,9 @@ def make_via(pictures: Pictures, kind: str = "csv") -> None:
     regions: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {}
     for number in range(8):
         pictures.photo(f"photos/{number}.jpg")
-        found = [({"name": "rect", "x": 5, "y": 6, "width": 7, "height": 8}, {"Abnormality": "exudate"})]
+        found: list[tuple[dict[str, Any], dict[str, Any]]] = [
+            ({"name": "rect", "x": 5, "y": 6, "width": 7, "height": 8}, {"Abnormality": "exudate"})
+        ]
         found += [({"name": "circle", "cx": 20, "cy": 21, "r": 4}, {"Abnormality": {"hemorrhage": True}})]
         regions[f"{number}.jpg"] = found[:1] * (number % 2 == 0) + found[1:] * (number % 3 == 0)
     if kind == "csv":
