@@ -62,6 +62,7 @@ def run_ablation(
     split: str = "validation",
     variants: Sequence[str] = (),
     resamples: int = 1000,
+    configs: Sequence[str] = ("train.json",),
     overrides: Mapping[str, Any] | None = None,
 ) -> int:
     """Train and evaluate every variant with every seed on one split, and write the table of what each reaches.
@@ -77,6 +78,7 @@ def run_ablation(
         split: split that is measured.
         variants: names out of `VARIANTS`, the reference first; all of them when empty.
         resamples: number of samples of the bootstrap.
+        configs: the bundle's config files of the training, the later overriding the earlier.
         overrides: further ids of the configs, the same for every variant.
 
     Returns:
@@ -94,17 +96,17 @@ def run_ablation(
         raise SettingError(f"seeds is {list(seeds)}; give different whole numbers, at least three for a comparison.")
     given = {"dataset_dir": _absolute(dataset_dir), "data_list": _absolute(data_list), **(overrides or {})}
     given |= {name: _absolute(value) for name, value in given.items() if name.endswith("_path") and value}
-    files = [str(folder / "configs" / name) for name in _EVALUATION]
+    config = ConfigParser.load_config_files([str(folder / "configs" / name) for name in configs])
     for variant in chosen:
-        check_overrides(ConfigParser.load_config_files(files), {**given, **VARIANTS[variant]}, " + ".join(_EVALUATION))
+        check_overrides(config, {**given, **VARIANTS[variant]}, " + ".join(configs))
     root = Path(output).resolve()
     items = load_data_list(data_list, dataset_dir, split, ["image"], ["image"])
-    _bind(root, given)
+    _bind(root, {**given, "configs": list(configs)})
     outcomes = {}
     for variant in chosen:
         reports = [
             _train_and_evaluate(
-                folder, root / f"{variant}_seed{seed}", {**given, **VARIANTS[variant], "seed": seed}, split
+                folder, configs, root / f"{variant}_seed{seed}", {**given, **VARIANTS[variant], "seed": seed}, split
             )
             for seed in seeds
         ]
@@ -134,18 +136,23 @@ def _bind(root: Path, settings: Mapping[str, Any]) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def _train_and_evaluate(bundle: Path, folder: Path, settings: Mapping[str, Any], split: str) -> Path:
+def _train_and_evaluate(
+    bundle: Path, configs: Sequence[str], folder: Path, settings: Mapping[str, Any], split: str
+) -> Path:
     """Train and evaluate once; give the folder of the evaluation."""
     evaluation = folder / f"evaluation_{split}"
     if (evaluation / REPORT).is_file():
         print(f"{folder.name}: done before", flush=True)
         return evaluation
     print(f"{folder.name}: training", flush=True)
-    _run(bundle, ["train.json"], {**settings, "output_dir": str(folder)})
+    _run(bundle, configs, {**settings, "output_dir": str(folder)})
     print(f"{folder.name}: evaluation", flush=True)
     weights = {"ckpt_path": str(folder / "models" / "model.pt"), "split": split, "output_dir": str(evaluation)}
+    # What is of the training alone, such as its schedule, the evaluation does not have.
+    config = ConfigParser.load_config_file(str(bundle / "configs" / _EVALUATION[0]))
+    kept = {name: value for name, value in settings.items() if name.replace("::", "#").split("#")[0] in config}
     # The intervals are those of the table; the report's own need not be precise.
-    _run(bundle, _EVALUATION, {**settings, **weights, "bootstrap_resamples": 1})
+    _run(bundle, _EVALUATION, {**kept, **weights, "bootstrap_resamples": 1})
     return evaluation
 
 

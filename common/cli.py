@@ -120,6 +120,7 @@ class Commands:
         split: str = "validation",
         variants: Any = (),
         resamples: int = 1000,
+        configs: Any = "train.json",
         **overrides: Any,
     ) -> int:
         """Measure what biomarkers and clinical data add to a classifier of photos.
@@ -140,6 +141,7 @@ class Commands:
             split: split that is measured.
             variants: photo, and any of biomarkers, clinical and all, separated by commas; all of them by default.
             resamples: number of samples of the bootstrap.
+            configs: the bundle's config files of the training, separated by commas.
             overrides: ids of the config and their values.
         """
         from common.ablation import run_ablation
@@ -147,7 +149,16 @@ class Commands:
         given = (seeds,) if isinstance(seeds, int) else seeds
         numbers = [int(seed) for seed in _names(given)]
         return run_ablation(
-            bundle, dataset_dir, data_list, output, numbers, split, _names(variants), resamples, overrides
+            bundle,
+            dataset_dir,
+            data_list,
+            output,
+            numbers,
+            split,
+            _names(variants),
+            resamples,
+            _names(configs),
+            overrides,
         )
 
     @_deferred

@@ -328,12 +328,12 @@ class ExamplePage:
 class ClassificationReport(_Predictions):
     """Scores photos and patients, and writes ``evaluation_report.json``, ``photos.csv`` and ``patients.csv``.
 
-    The report has, for photos and, where the list has several photos of a patient, for patients (`combine_eyes`), the
-    scores of each label, their macro average and ODIR's score (`common.metrics.score_labels`) with 95% bootstrap
-    intervals over patients, and the same over the photos of each data set that the list names. Its ``thresholds`` are
-    those with the highest F1 on what was evaluated: evaluate the validation split, then give its report as
-    ``thresholds_path`` to the evaluation of other data, which then also has the scores at these thresholds
-    (``f1_chosen`` and so on).
+    The report has, for photos and, where the list has several photos or own labels of a patient, for patients
+    (`common.patients.combine_eyes`), the scores of each label, their macro average and ODIR's score
+    (`common.metrics.score_labels`) with 95% bootstrap intervals over patients, and the same over the photos of each
+    data set that the list names. Its ``thresholds`` are those with the highest F1 on what was evaluated: evaluate the
+    validation split, then give its report as ``thresholds_path`` to the evaluation of other data, which then also has
+    the scores at these thresholds (``f1_chosen`` and so on).
 
     Args:
         output_dir: folder of the report.
@@ -420,7 +420,8 @@ class ClassificationReport(_Predictions):
             "labels": self.labels,
             "photos": self._section(self.probability, self.truth, groups, "photos"),
         }
-        if len(set(groups)) < len(groups):
+        stated = any("patient_label" in self.known.get(name, {}) for name in self.names)
+        if stated or len(set(groups)) < len(groups):
             predicted, truth = self.patients()
             content["patients"] = self._section(np.stack(list(predicted.values())), truth, list(predicted), "patients")
         datasets = [str(self.known.get(name, {}).get("dataset", "")) for name in self.names]

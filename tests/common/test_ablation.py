@@ -85,6 +85,8 @@ def test_real_trainings_that_go_on(data: dict[str, Any], tmp_path: Path, capfd: 
         "biomarkers_path": data["biomarkers"],
         "biomarker_columns": "{'cdr_vertical': None}",
         "labels": "['N','G']",
+        "configs": "train.json,warmup_cosine.json",
+        "warmup_iterations": 1,
         **SMALL,
     }
     arguments += [part for name, value in flags.items() for part in (f"--{name}", str(value))]
