@@ -478,7 +478,7 @@ class Run(Iterator[Examination]):
         try:
             for prepared in self._examiner._prepare(items):
                 yield self._examiner._examine(prepared, self.folder)
-            finish(self.folder, self._examiner.entries)
+            finish(self.folder, self._examiner.entries, DISCLAIMER)
             this = {
                 "started": started.isoformat(timespec="seconds"),
                 "seconds": round(time.perf_counter() - clock, 3),

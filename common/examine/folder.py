@@ -73,7 +73,7 @@ class ExaminationFolder(ResultFolder):
     def _locked(self) -> FileLock:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.folder / LOCK, timeout=0)
+            lock = FileLock(self.folder / LOCK, timeout=0, thread_local=False)
             lock.acquire()
         except Timeout as error:
             raise SettingError(
