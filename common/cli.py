@@ -166,6 +166,7 @@ class Commands:
         output: str = "benchmark.md",
         sizes: Any = (),
         repeats: int = 3,
+        photos: int = 200,
     ) -> int:
         """Measure the speed and the memory of the bundles on this machine, as Markdown tables.
 
@@ -176,10 +177,11 @@ class Commands:
             output: Markdown file to write.
             sizes: width x height of the pictures, separated by commas; usual ones for photos and for B-scans if empty.
             repeats: measurements of which the median is taken.
+            photos: number of photos on which `retina examine` is measured, where no bundles are named; 0 for none.
         """
         from common.benchmark import run_benchmark
 
-        return run_benchmark(_names(bundles), str(output), _names(sizes), repeats)
+        return run_benchmark(_names(bundles), str(output), _names(sizes), repeats, photos)
 
 
 def _names(value: Any) -> list[str]:

@@ -5,43 +5,34 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import math
 import platform
 import tempfile
 import threading
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from monai.transforms import Compose
-from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from common.data import Failure, failure_of
-from common.errors import SettingError, UnreadableImageError
-from common.examine.folder import THUMBNAIL, ExaminationFolder, place_of
+from common.errors import SettingError
+from common.examine.findings import NOTE, PHOTO, WEIGHTS, Findings, Sheet
+from common.examine.folder import ExaminationFolder
 from common.examine.inputs import list_inputs
-from common.examine.modality import as_photo, modality_of
+from common.examine.photos import Photos, Prepared
 from common.examine.report import REPORT, finish
 from common.examine.table import FUNDUS, OCT, Entry, choose
-from common.examine.thumbnails import layers, thumbnail
-from common.pixels import read_pixels, shared_pixels
 from common.results import rounded
 from common.runner import BundleRunner
-from common.scans import read_scan, split_address
 from common.transforms.biomarkers import check_pixel_size
-from common.transforms.field_of_view import FieldOfView, find_field_of_view, shared_views
 
 DISCLAIMER = "Research use only. Not a medical device: not for diagnosis or treatment of patients."
-_PHOTO, _WEIGHTS, _NOTE = "photo", "weights", "note"
-_IDENTITY = ("patient", "eye", "age", "sex", "volume")
-"""Columns of the photo, not of a bundle, even where a bundle writes them."""
 _PACKAGES = ("torch", "monai", "numpy", "opencv-python-headless", "scikit-image", "retina-bundles")
 
 
@@ -68,51 +59,13 @@ class Examination:
     failure: str | None
 
 
-@dataclass
-class _Sheet:
-    """Takes, in place of a folder, what a bundle's writer writes of one photo."""
-
-    files: dict[str, bytes] = field(default_factory=dict)
-    row: dict[str, Any] = field(default_factory=dict)
-    failure: Failure | None = None
-
-    def write(self, name: str, content: bytes) -> None:
-        """Keep a file."""
-        self.files[name] = content
-
-    def add_row(self, row: Mapping[str, Any]) -> None:
-        """Keep the row."""
-        self.row = dict(row)
-
-    def add_failure(self, image: str, stage: str, reason: str) -> None:
-        """Keep that it failed."""
-        self.failure = Failure(image, stage, reason)
-
-    def clear(self) -> None:
-        """Forget the last photo."""
-        self.files, self.row, self.failure = {}, {}, None
-
-
-@dataclass
-class _Prepared:
-    """A photo that was read, with what the preprocessing of each bundle made of it."""
-
-    item: dict[str, Any]
-    modality: str = ""
-    path: Path = Path()
-    pixels: NDArray[np.uint8] | None = None
-    view: FieldOfView | None = None
-    inputs: dict[str, Any] = field(default_factory=dict)
-    failure: Failure | None = None
-
-
 class _Loaded:
     """One bundle with its weights."""
 
     def __init__(self, entry: Entry, options: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
         assert entry.folder is not None
         self.entry = entry
-        self.sheet = _Sheet()
+        self.sheet = Sheet()
         config = json.loads((entry.folder / "configs" / "inference.json").read_text(encoding="utf-8"))
         overrides = {id_: options[option] for option, id_ in entry.settings.items() if options[option] is not None}
         if options["device"] is not None:
@@ -129,43 +82,6 @@ class _Loaded:
         self.version: str = metadata["version"]
         with Path(self.runner.parser.get_parsed_content("ckpt_path")).open("rb") as file:
             self.weights = hashlib.file_digest(file, "sha256").hexdigest()
-
-
-class _Photos(Dataset[_Prepared]):
-    """Reads the photos and prepares them for the bundles that need no other one; it may run in other processes."""
-
-    def __init__(self, items: Sequence[dict[str, Any]], steps: Mapping[str, Mapping[str, Compose]]) -> None:
-        self.items = items
-        self.steps = steps
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __getitem__(self, index: int) -> _Prepared:
-        item = self.items[index]
-        pixels: dict[Path, NDArray[np.uint8]] = {}
-        with shared_pixels(pixels), shared_views([]):
-            path, frame = split_address(item["image"])
-            prepared = _Prepared(item, path=path)
-            try:
-                prepared.pixels = read_pixels(path) if frame is None else read_scan(item["image"])
-            except UnreadableImageError as error:
-                prepared.failure = failure_of(item["name"], "read", error)
-                return prepared
-            prepared.modality = item.get("modality") or (modality_of(prepared.pixels) if frame is None else OCT)
-            if prepared.modality == FUNDUS:
-                prepared.view = find_field_of_view(as_photo(prepared.pixels))
-            steps = self.steps.get(prepared.modality, {})
-            prepared.inputs = {name: _preprocess(step, item) for name, step in steps.items()}
-        return prepared
-
-
-def _preprocess(step: Compose, item: Mapping[str, Any]) -> Any:
-    """Give what the preprocessing makes of an item, or the failure."""
-    try:
-        return step(dict(item))
-    except Exception as error:
-        return failure_of(item["name"], "preprocess", error)
 
 
 class Examiner:
@@ -245,7 +161,7 @@ class Examiner:
                 for name, one in self._loaded.items()
             },
         }
-        blocks = [_PHOTO, *self._loaded, _WEIGHTS, _NOTE]
+        blocks = [PHOTO, *self._loaded, WEIGHTS, NOTE]
         folder = ExaminationFolder(output_dir, blocks, overwrite, settings)
         try:
             if folder.done and not resume:
@@ -258,165 +174,97 @@ class Examiner:
             raise
         return Run(self, folder, items)
 
-    def _prepare(self, items: Sequence[dict[str, Any]]) -> Iterator[_Prepared]:
+    def _prepare(self, items: Sequence[dict[str, Any]]) -> Iterator[Prepared]:
         """Read and prepare the photos, in other processes where there are some."""
         steps: dict[str, dict[str, Compose]] = {FUNDUS: {}, OCT: {}}
         for entry in self.entries:
             if not entry.needs:
                 steps[entry.modality][entry.name] = self._loaded[entry.name].runner.preprocessing
-        loader = DataLoader(
-            _Photos(items, steps),
-            batch_size=1,
-            num_workers=min(self.workers, len(items)),
-            collate_fn=_only_one,
-            prefetch_factor=1 if self.workers and items else None,
-        )
-        return iter(loader)
+        workers = min(self.workers, len(items))
+        photos = Photos(items, steps)
+        # A photo's inputs take some 50 MB: no more than one for each process waits for its turn.
+        ahead = 1 if workers else None
+        return iter(DataLoader(photos, 1, num_workers=workers, collate_fn=_only_one, prefetch_factor=ahead))
 
-    def _examine(self, prepared: _Prepared, folder: ExaminationFolder) -> Examination:
+    def _examine(self, prepared: Prepared, folder: ExaminationFolder) -> Examination:
         """Run the bundles on one photo and write what they find."""
-        item = prepared.item
-        name, path = str(item["name"]), str(item["image"])
-        if prepared.failure is None:
-            unread = [
-                given for given in prepared.inputs.values() if isinstance(given, Failure) and given.stage == "read"
-            ]
-            prepared.failure = unread[0] if unread else None
         if prepared.failure is not None:
-            folder.add_failure(name, prepared.failure.stage, prepared.failure.reason)
-            return Examination(name, path, prepared.modality, {}, {}, {}, prepared.failure.reason)
-        assert prepared.pixels is not None
-        blocks: dict[str, dict[str, Any]] = {_PHOTO: _photo_block(prepared)}
-        files: dict[str, bytes] = {}
-        masks: dict[str, str] = {}
-        overlays: dict[str, str] = {}
-        failures: dict[str, Failure] = {}
-        notes: list[str] = []
-        rows: dict[str, dict[str, Any]] = {}
-        for entry in self.entries:
-            if entry.modality != prepared.modality:
-                continue
+            return _failed(prepared, folder, prepared.failure)
+        findings = Findings(prepared)
+        entries = [entry for entry in self.entries if entry.modality == prepared.modality]
+        if not entries:
+            reason = f"no bundle for the modality '{prepared.modality}' was chosen"
+            return _failed(prepared, folder, Failure(str(prepared.item["name"]), "list", reason))
+        for entry in entries:
             with self._lock:
-                sheet = self._run_bundle(entry, prepared, rows, failures)
-            if isinstance(sheet, Failure):
-                failures[entry.name] = sheet
-                notes.append(f"{entry.name} failed: {sheet.reason}")
-                continue
-            rows[entry.name] = sheet.row
-            block: dict[str, Any] = {}
-            for column, value in sheet.row.items():
-                if column in _IDENTITY:
-                    blocks[_PHOTO][column] = blocks[_PHOTO][column] or value
-                elif column == _NOTE:
-                    notes += str(value).split("; ")
-                elif value in sheet.files:
-                    new, place = place_of(column, str(value), str(item["output_name"]), entry.prefix, entry.short)
-                    block[new], files[place] = place, sheet.files[str(value)]
-                    if place.startswith("masks/"):
-                        masks[new.replace("mask_", "")] = place
-                    elif place.startswith("overlays/"):
-                        overlays[entry.name] = place
-                elif column != "image":
-                    block[entry.prefix + column] = value
-            blocks[entry.name] = block
-        for failed in failures.values():
-            folder.add_failure(name, failed.stage, failed.reason)
-        reason = "; ".join(failed.reason for failed in failures.values()) or None
-        if not rows:
-            if reason is None:
-                reason = f"no bundle of the modality '{prepared.modality}' was chosen"
-                folder.add_failure(name, "list", reason)
-            return Examination(name, path, prepared.modality, {}, {}, {}, reason)
-        small = thumbnail(prepared.pixels)
-        files[blocks[_PHOTO][THUMBNAIL]] = small.content
-        stem = blocks[_PHOTO][THUMBNAIL].rpartition(".")[0]
-        files |= {f"{stem}_{key}.png": content for key, content in layers(files, masks, small.size).items()}
+                found = self._run_bundle(entry, findings)
+            if isinstance(found, Failure):
+                findings.fail(entry, found)
+            else:
+                findings.add(entry, found)
+        return self._store(findings, folder)
+
+    def _run_bundle(self, entry: Entry, findings: Findings) -> Sheet | Failure:
+        """Run one bundle on one photo."""
+        name = str(findings.prepared.item["name"])
+        for need in entry.needs:
+            if need in findings.failures:
+                return Failure(name, "preprocess", f"{entry.name}: it needs {need}, which failed")
+        loaded = self._loaded[entry.name]
+        given = findings.prepared.inputs.get(entry.name)
+        if given is None:
+            # As it would take them from the other bundles' tables.
+            found = {key: value for need in entry.needs for key, value in rounded(findings.rows[need]).items()}
+            given = findings.prepared.again(loaded.runner.preprocessing, found)
+        failure = given if isinstance(given, Failure) else None
+        if failure is None:
+            try:
+                loaded.runner.run(given)
+            except Exception as error:
+                failure = failure_of(name, "network", error)
+        sheet = loaded.sheet.torn_off()
+        failure = failure or sheet.failure
+        return sheet if failure is None else Failure(name, failure.stage, f"{entry.name}: {failure.reason}")
+
+    def _store(self, findings: Findings, folder: ExaminationFolder) -> Examination:
+        """Write files and row of one photo."""
+        prepared, name = findings.prepared, str(findings.prepared.item["name"])
+        for failure in findings.failures.values():
+            folder.add_failure(name, failure.stage, failure.reason)
+        if not findings.rows:
+            return _failed(prepared, folder, None, findings.failure)
+        findings.add_thumbnails()
         try:
-            for place, content in files.items():
+            for place, content in findings.files.items():
                 folder.write(place, content)
         except OSError as error:
             # A full or broken disk would fail every photo; a name that is too long is this photo's own.
             if error.errno != errno.ENAMETOOLONG:
                 raise
-            failure = failure_of(name, "write", error)
-            folder.add_failure(failure.name, failure.stage, failure.reason)
-            return Examination(name, path, prepared.modality, {}, {}, {}, failure.reason)
-        blocks[_WEIGHTS] = {}
-        for one, loaded in self._loaded.items():
-            made = (loaded.version, loaded.weights) if one in rows else ("", "")
-            blocks[_WEIGHTS] |= dict(zip((f"{one}_version", f"{one}_sha256"), made, strict=True))
-        blocks[_NOTE] = {_NOTE: "; ".join(dict.fromkeys(part for part in notes if part))}
-        row = folder.add_blocks(blocks)
-        return Examination(
-            name,
-            path,
-            prepared.modality,
-            row,
-            {key: folder.folder / place for key, place in masks.items()},
-            {key: folder.folder / place for key, place in overlays.items()},
-            reason,
-        )
-
-    def _run_bundle(
-        self,
-        entry: Entry,
-        prepared: _Prepared,
-        rows: Mapping[str, Mapping[str, Any]],
-        failures: Mapping[str, Failure],
-    ) -> _Sheet | Failure:
-        """Run one bundle on one photo."""
-        loaded, name = self._loaded[entry.name], str(prepared.item["name"])
-        lacking = [need for need in entry.needs if need in failures]
-        if lacking:
-            return Failure(name, "preprocess", f"{entry.name} needs {lacking[0]}, which failed")
-        given = prepared.inputs.get(entry.name) or self._with_needs(entry, prepared, rows)
-        stage = "network"
-        try:
-            if not isinstance(given, Failure):
-                loaded.sheet.clear()
-                loaded.runner.run(given)
-                given = loaded.sheet.failure or _Sheet(loaded.sheet.files, loaded.sheet.row)
-        except Exception as error:
-            given = failure_of(name, stage, error)
-        if isinstance(given, Failure):
-            return Failure(name, given.stage, f"{entry.name}: {given.reason}")
-        return given
-
-    def _with_needs(self, entry: Entry, prepared: _Prepared, rows: Mapping[str, Mapping[str, Any]]) -> Any:
-        """Prepare a photo for a bundle that takes what others found, as it would take it from their table."""
-        item = dict(prepared.item)
-        for need in entry.needs:
-            item |= rounded(rows[need])
-        shared = {} if prepared.pixels is None else {prepared.path: prepared.pixels}
-        views = [] if prepared.view is None else [(as_photo(shared[prepared.path]), prepared.view)]
-        with shared_pixels(shared), shared_views(views):
-            return _preprocess(self._loaded[entry.name].runner.preprocessing, item)
+            return _failed(prepared, folder, failure_of(name, "write", error))
+        weights: dict[str, str] = {}
+        for bundle, loaded in self._loaded.items():
+            made = (loaded.version, loaded.weights) if bundle in findings.rows else ("", "")
+            weights |= dict(zip((f"{bundle}_version", f"{bundle}_sha256"), made, strict=True))
+        row = folder.add_blocks({**findings.blocks, WEIGHTS: weights, NOTE: {NOTE: findings.note}})
+        masks = {structure: folder.folder / place for structure, place in findings.masks.items()}
+        overlays = {bundle: folder.folder / place for bundle, place in findings.overlays.items()}
+        path = str(prepared.item["image"])
+        return Examination(name, path, prepared.modality, row, masks, overlays, findings.failure)
 
 
-def _photo_block(prepared: _Prepared) -> dict[str, Any]:
-    """The columns of the photo itself."""
-    item, view = prepared.item, prepared.view
-    assert prepared.pixels is not None
-    height, width = prepared.pixels.shape[:2]
-    block: dict[str, Any] = {"image": item["name"]}
-    block |= {column: "" if item.get(column) is None else item[column] for column in _IDENTITY}
-    if prepared.modality == FUNDUS:
-        block["volume"] = ""
-    block |= {
-        "modality": prepared.modality,
-        "pixel_size_um": item.get("pixel_size", ""),
-        "width_px": width,
-        "height_px": height,
-        "fov_found": "" if view is None else str(view.found).lower(),
-        "fov_center_x_px": view.center[1] if view is not None and view.found else math.nan,
-        "fov_center_y_px": view.center[0] if view is not None and view.found else math.nan,
-        "fov_diameter_px": 2 * view.radius if view is not None and view.found else math.nan,
-        THUMBNAIL: f"thumbnails/{item['output_name']}.jpg",
-    }
-    return block
+def _failed(
+    prepared: Prepared, folder: ExaminationFolder, failure: Failure | None, reason: str | None = None
+) -> Examination:
+    """Record that there is no row of a photo, unless its failures are recorded already."""
+    if failure is not None:
+        folder.add_failure(failure.name, failure.stage, failure.reason)
+        reason = failure.reason
+    item = prepared.item
+    return Examination(str(item["name"]), str(item["image"]), prepared.modality, {}, {}, {}, reason)
 
 
-def _only_one(batch: list[_Prepared]) -> _Prepared:
+def _only_one(batch: list[Prepared]) -> Prepared:
     """A batch is one photo."""
     return batch[0]
 
