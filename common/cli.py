@@ -147,6 +147,48 @@ class Commands:
         return _train(bundle, ["train.json", "evaluate.json"], given, overrides)
 
     @_deferred
+    def ablate(
+        self,
+        bundle: str,
+        dataset_dir: str,
+        data_list: str,
+        output: str,
+        *,
+        seeds: Any = (0, 1, 2),
+        split: str = "validation",
+        variants: Any = (),
+        resamples: int = 1000,
+        **overrides: Any,
+    ) -> int:
+        """Measure what biomarkers and clinical data add to a classifier of photos.
+
+        The bundle is trained and evaluated on the photo alone, with biomarkers, with clinical columns and with all of
+        it, each with the same seeds. OUTPUT gets a folder for each training, ablation.csv and ablation.md, with 95%
+        intervals over patients. Started again it goes on where it was stopped; give the same settings then.
+
+        Every id of the config can be set by a flag, the same for all trainings: --biomarkers_path
+        BIOMARKERS/results.csv, --epochs 20. An id that the config does not have is refused.
+
+        Args:
+            bundle: name of a classifier, or path of its folder.
+            dataset_dir: root of the data set.
+            data_list: datalist JSON, as `python -m data_lists` writes it.
+            output: folder for the trainings and the table; it is made.
+            seeds: of the trainings, separated by commas.
+            split: split that is measured.
+            variants: photo, and any of biomarkers, clinical and all, separated by commas; all of them by default.
+            resamples: number of samples of the bootstrap.
+            overrides: ids of the config and their values.
+        """
+        from common.ablation import run_ablation
+
+        given = (seeds,) if isinstance(seeds, int) else seeds
+        numbers = [int(seed) for seed in _names(given)]
+        return run_ablation(
+            bundle, dataset_dir, data_list, output, numbers, split, _names(variants), resamples, overrides
+        )
+
+    @_deferred
     def demo(self, *, output: str = "demo_output", count: int = 3) -> int:
         """Run every bundle that has weights on pictures drawn here, and compare with the exact truth.
 

@@ -13,11 +13,13 @@ from typing import Any
 
 from monai.data import Dataset, list_data_collate
 
+from common.biomarkers import eye_from_name
 from common.errors import SettingError, UnreadableImageError
+from common.patients import patient_from_name
 from common.pixels import PHOTO_SUFFIXES
 from common.results import ResultFolder
 from common.scans import VOLUME_SUFFIX, frame_address, frame_count, split_address
-from common.tables import read_photo_table
+from common.tables import join_table, read_photo_table
 
 PATH_KEYS = ("image", "label", "label_2", "fov")
 
@@ -250,6 +252,7 @@ def list_photos(
     table_path: str | Path | None = None,
     suffixes: Collection[str] = PHOTO_SUFFIXES,
     kind: str = "photo",
+    further: Mapping[str, Sequence[str] | None] | None = None,
 ) -> list[dict[str, Any]]:
     """List the photos of a folder and its sub-folders (or one photo) that are not done yet.
 
@@ -263,6 +266,7 @@ def list_photos(
         table_path: CSV file with what is known of each photo (`common.tables.read_photo_table`), or None.
         suffixes: those of the files that count, in lower case.
         kind: what they are called in messages.
+        further: further columns that the table may have (`common.tables.read_photo_table`).
 
     Returns:
         Items with ``image`` (path), ``name`` (path relative to the folder) and ``output_name`` (what its outputs' names
@@ -299,7 +303,7 @@ def list_photos(
             f"The input {given} holds no {kind}: {len(names)} files, none ending in "
             f"{', '.join(sorted(suffixes))}.{also[:1000]}"
         )
-    known = {} if table_path is None else read_photo_table(table_path, photos)
+    known = {} if table_path is None else read_photo_table(table_path, photos, further)
     for name in names:
         if PurePosixPath(name).suffix.lower() not in suffixes:
             failures[name] = f"its suffix is not that of a {kind}"
@@ -347,6 +351,47 @@ def name_items(
         if name not in results.done
     ]
     results.skipped = len(names) - len(items)
+    return items
+
+
+def list_patients_photos(
+    dataset_dir: str | Path,
+    results: ResultFolder,
+    table_path: str | Path | None = None,
+    biomarkers_path: str | Path | None = None,
+    biomarker_columns: Sequence[str] = (),
+    clinical_columns: Mapping[str, Sequence[str] | None] | None = None,
+) -> list[dict[str, Any]]:
+    """List the photos of a folder that are not done yet, with what a classifier is told of them besides.
+
+    As `list_photos`. Where the table does not say so, ``patient`` and ``eye`` are those that the file's name says, as
+    in ODIR (``12_left.jpg``). What the tables that are given do not say stands in ``note``.
+
+    Args:
+        dataset_dir: a folder, or one file.
+        results: the folder of the results; its finished photos are skipped.
+        table_path: CSV file with what is known of each photo, the clinical columns among it, or None.
+        biomarkers_path: ``results.csv`` of a bundle that measured biomarkers on the same photos, or None.
+        biomarker_columns: its columns that the network takes; without any the table is not read.
+        clinical_columns: further columns that the network takes: None for a number, or the texts that it may be.
+
+    Returns:
+        The items of `list_photos`, with the columns that are known.
+
+    Raises:
+        SettingError: see `list_photos` and `common.tables.join_table`.
+    """
+    clinical = clinical_columns or {}
+    items = list_photos(dataset_dir, results, table_path, further=clinical)
+    expected = list(clinical) if table_path is not None else []
+    if biomarkers_path is not None and biomarker_columns:
+        items = join_table(items, biomarkers_path, list(biomarker_columns), some=not results.done)
+        expected += list(biomarker_columns)
+    for item in items:
+        said = {"patient": patient_from_name(item["name"]), "eye": eye_from_name(item["name"])}
+        item.update({key: value for key, value in said.items() if value is not None and key not in item})
+        unknown = [column for column in expected if item.get(column) is None]
+        item["note"] = f"not known: {', '.join(unknown)}" if unknown else ""
     return items
 
 

@@ -46,6 +46,7 @@ DEMO_INPUTS: dict[str, DemoInput] = {
     "disc_cup_segmentation": DemoInput("image", {"mask_disc": "disc", "mask_cup": "cup"}),
     "disc_cup_hqsam_segmentation": DemoInput("image", {"mask_disc": "disc", "mask_cup": "cup"}),
     "oct_layer_segmentation": DemoInput("image", {"labels": "labels"}, "oct"),
+    "odir_classification": DemoInput("image"),
 }
 
 
@@ -60,6 +61,7 @@ class DemoResult:
         dice: mean Dice against the truth, over images and masks; NaN when there is no truth.
         seconds: time from one finished image to the next, on average; with a single image that of the whole run.
         problem: why it did not finish, else empty.
+        labels: of a classifier, on how many images each label has a probability of at least 0.5.
     """
 
     bundle: str
@@ -68,6 +70,7 @@ class DemoResult:
     dice: float
     seconds: float
     problem: str = ""
+    labels: Mapping[str, int] = field(default_factory=dict)
 
 
 def run_demo(output: str | Path, count: int) -> int:
@@ -106,6 +109,9 @@ def run_demo(output: str | Path, count: int) -> int:
     print(_table(results))
     for result in results:
         print(f"{result.bundle}: overlays and {RESULTS} in {folder / result.bundle}")
+        if result.labels:
+            counts = ", ".join(f"{label} {count}" for label, count in result.labels.items())
+            print(f"{result.bundle}: images with a probability of at least 0.5: {counts}")
         if result.problem:
             print(f"{result.bundle}: {result.problem}", file=sys.stderr)
     if any(result.problem or result.done < result.images for result in results):
@@ -177,7 +183,8 @@ def _run_bundle(bundle: Path, given: DemoInput, phantoms: Path, folder: Path) ->
     elif len(rows) < images:
         problem = f"{images - len(rows)} images failed: {output / FAILURES}"
     seconds = (moments[-1] - moments[0]) / (len(moments) - 1) if len(moments) > 1 else time.perf_counter() - started
-    return DemoResult(bundle.name, len(rows), images, _mean_dice(rows, given, phantoms, output), seconds, problem)
+    dice = _mean_dice(rows, given, phantoms, output)
+    return DemoResult(bundle.name, len(rows), images, dice, seconds, problem, _called(rows))
 
 
 def _rows(table: Path) -> list[dict[str, str]]:
@@ -186,6 +193,12 @@ def _rows(table: Path) -> list[dict[str, str]]:
         return []
     whole = [line for line in table.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
     return list(csv.DictReader(whole))
+
+
+def _called(rows: list[dict[str, str]]) -> dict[str, int]:
+    """On how many images each label of a classifier is called; nothing of other bundles."""
+    columns = [column for column in (rows[0] if rows else ()) if column.startswith("p_")]
+    return {column.removeprefix("p_"): sum(float(row[column]) >= 0.5 for row in rows) for column in columns}
 
 
 def _mean_dice(rows: list[dict[str, str]], given: DemoInput, phantoms: Path, output: Path) -> float:

@@ -15,8 +15,8 @@ from common.data import Failure, failure_of
 from common.results import ResultFolder
 
 
-class PreparePrompts(PrepareBatch):
-    """Gives the network image and label, and prompts where the batch has some.
+class PrepareOptional(PrepareBatch):
+    """Gives the network image and label, and further inputs where the batch has some.
 
     MONAI's `PrepareBatchExtraInput` does it for batches that always have them.
 
@@ -24,7 +24,7 @@ class PreparePrompts(PrepareBatch):
         extra_keys: keys of the batch, passed on by these names to the inferer where the batch has them.
     """
 
-    def __init__(self, extra_keys: Sequence[str] = ("prompts",)) -> None:
+    def __init__(self, extra_keys: Sequence[str]) -> None:
         self.extra_keys = tuple(extra_keys)
 
     def __call__(
@@ -39,6 +39,17 @@ class PreparePrompts(PrepareBatch):
         prepare = PrepareBatchExtraInput(extra_keys=present)
         image, label, args, named = prepare(batchdata, device, non_blocking, **kwargs)
         return image, label, args, named
+
+
+class PreparePrompts(PrepareOptional):
+    """`PrepareOptional` for prompts.
+
+    Args:
+        extra_keys: as for `PrepareOptional`.
+    """
+
+    def __init__(self, extra_keys: Sequence[str] = ("prompts",)) -> None:
+        super().__init__(extra_keys)
 
 
 class TolerantEvaluator(SupervisedEvaluator):
@@ -79,7 +90,7 @@ class TolerantEvaluator(SupervisedEvaluator):
         """Run over all inputs; when every one was done before there is nothing to run."""
         loader: Any = self.data_loader
         if len(loader) == 0:
-            self._report(self)
+            self.fire_event(Events.COMPLETED)
             return
         super().run(global_epoch)
 

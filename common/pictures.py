@@ -122,6 +122,40 @@ def overlay(
     return picture
 
 
+def heat_overlay(photo: NDArray[np.uint8], heat: NDArray[np.floating], opacity: float = 0.5) -> NDArray[np.uint8]:
+    """Lay a map over a photo, from nothing (0) to red (1).
+
+    Args:
+        photo: RGB ``(H, W, 3)``, uint8.
+        heat: ``(H, W)``, from 0 to 1.
+        opacity: of the colour where the map is 1, from 0 to 1.
+
+    Returns:
+        RGB picture ``(H, W, 3)``, uint8.
+    """
+    coloured = cv2.applyColorMap(np.rint(heat * 255).astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1]
+    share = opacity * heat[..., None].astype(np.float32)
+    return np.asarray(np.rint(photo * (1 - share) + coloured * share), dtype=np.uint8)
+
+
+def caption(picture: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:
+    """Put a strip with a line of text over a picture.
+
+    Args:
+        picture: RGB ``(H, W, 3)``, uint8.
+        text: ASCII; it is made small enough to fit the width.
+
+    Returns:
+        RGB picture of the same width and some more rows.
+    """
+    height, scale = 18, 0.42
+    strip = np.zeros((height, picture.shape[1], 3), dtype=np.uint8)
+    (width, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
+    scale *= min(1.0, (picture.shape[1] - 4) / max(1, width))
+    cv2.putText(strip, text, (2, height - 5), cv2.FONT_HERSHEY_SIMPLEX, scale, _LINE, 1, cv2.LINE_AA)
+    return np.concatenate([strip, picture])
+
+
 def layer_overlay(
     scan: NDArray[np.uint8],
     labels: NDArray[np.uint8],

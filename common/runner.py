@@ -17,6 +17,7 @@ from monai.inferers import Inferer
 from monai.transforms import Compose
 
 from common.bundles import open_bundle
+from common.handlers.results import RowWriter
 
 # What belongs to runs over a folder; everything else of the bundle's evaluator is taken as it is.
 _OF_A_RUN = ("_target_", "results", "val_data_loader", "val_handlers")
@@ -32,7 +33,7 @@ class BundleRunner:
     Args:
         bundle: the bundle's folder.
         settings: ids of ``inference.json`` to override, e.g. ``ckpt_path``.
-        write: whether the bundle's handlers, which write the results, take part.
+        write: whether the bundle's writers of rows take part.
 
     Attributes:
         parser: the parsed config.
@@ -57,8 +58,10 @@ class BundleRunner:
         }
         self.network: torch.nn.Module = parts["network"]
         self.inferer: Inferer = parts["inferer"]
-        handlers = parser.get_parsed_content("handlers") if write else None
-        self._evaluator = SupervisedEvaluator(val_data_loader=[], val_handlers=handlers, **parts)
+        handlers = parser.get_parsed_content("handlers") if write else []
+        # Others write at the end of a run, and here every item is a run of its own.
+        writers = [handler for handler in handlers if isinstance(handler, RowWriter)]
+        self._evaluator = SupervisedEvaluator(val_data_loader=[], val_handlers=writers, **parts)
         self._evaluator.logger.setLevel("WARNING")
         self.network_seconds = 0.0
         self._started = 0.0

@@ -33,22 +33,57 @@ def read_table(path: str | Path, what: str) -> list[dict[str, str]]:
     Raises:
         SettingError: it cannot be read, has no header, or has two columns of one name.
     """
+    return [
+        dict(zip_longest(columns, values[: len(columns)], fillvalue="")) for _, columns, values in _lines(path, what)
+    ]
+
+
+def read_rows(path: str | Path, what: str, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
+    """Read a CSV file that has to have certain columns, strictly: a value beyond the header is an error too.
+
+    Args:
+        path: the file.
+        what: name of the table in an error.
+        columns: the columns that it has to have, in lower case.
+
+    Returns:
+        The number of the line (1 for the header) and the row as of `read_table`, for each line that is not empty.
+
+    Raises:
+        SettingError: as of `read_table`, or a column or every row is missing, or a line has too many values.
+    """
+    rows = []
+    for number, names, values in _lines(path, what):
+        missing = [column for column in columns if column not in names]
+        if missing:
+            has = ", ".join(filter(None, names)) or "none"
+            raise SettingError(f"{what} {path} has no column {missing[0]!r}; its columns are: {has}")
+        if any(values[len(names) :]):
+            raise SettingError(
+                f"{what} {path} has {len(values)} values in line {number}, but {len(names)} columns: put a value that "
+                "has a comma in it between quotation marks"
+            )
+        rows.append((number, dict(zip_longest(names, values[: len(names)], fillvalue=""))))
+    if not rows:
+        raise SettingError(f"{what} {path} has no rows below its header")
+    return rows
+
+
+def _lines(path: str | Path, what: str) -> list[tuple[int, list[str], list[str]]]:
+    """Give number, column names and values of each line below the header that is not empty."""
     try:
         with Path(path).open(newline="", encoding="utf-8-sig") as file:
-            lines = list(csv.reader(file))
+            reader = csv.reader(file)
+            lines = [(reader.line_num, [value.strip() for value in line]) for line in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise SettingError(f"{what} {path} cannot be read ({error})") from error
     if not lines:
         raise SettingError(f"{what} {path} is empty")
-    columns = [column.strip().lower() for column in lines[0]]
+    columns = [column.lower() for column in lines[0][1]]
     twice = [column for number, column in enumerate(columns) if column and column in columns[:number]]
     if twice:
         raise SettingError(f"{what} {path} has two columns {twice[0]!r}; keep one of them")
-    return [
-        dict(zip_longest(columns, (value.strip() for value in line[: len(columns)]), fillvalue=""))
-        for line in lines[1:]
-        if any(value.strip() for value in line)
-    ]
+    return [(number, columns, values) for number, values in lines[1:] if any(values)]
 
 
 def _eye(text: str) -> str | None:
@@ -76,8 +111,35 @@ COLUMNS: Mapping[str, tuple[Callable[[str], Any], str]] = {
 """What a table may say of a photo: how a cell is read (None: not known), and what it has to be."""
 
 
-def read_photo_table(table_path: str | Path, names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Read what a CSV table says of photos: the column ``image`` and any of `COLUMNS`.
+def _number_of(text: str) -> float | None:
+    if not text:
+        return None
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError
+    return number
+
+
+def _category_of(categories: Sequence[str]) -> Callable[[str], str | None]:
+    by_name = {category.casefold(): category for category in categories}
+    return lambda text: None if text.casefold() in _UNKNOWN else by_name[text.casefold()]
+
+
+def _with_further(further: Mapping[str, Sequence[str] | None]) -> dict[str, tuple[Callable[[str], Any], str]]:
+    """`COLUMNS` and further ones, by their names in lower case."""
+    columns = dict(COLUMNS)
+    for name, categories in further.items():
+        if categories is None:
+            columns[name.lower()] = (_number_of, "a number, or nothing")
+        else:
+            columns[name.lower()] = (_category_of(categories), f"{', '.join(categories)} or nothing")
+    return columns
+
+
+def read_photo_table(
+    table_path: str | Path, names: Sequence[str], further: Mapping[str, Sequence[str] | None] | None = None
+) -> dict[str, dict[str, Any]]:
+    """Read what a CSV table says of photos: the column ``image``, and any of `COLUMNS` and of further columns.
 
     A row belongs to the photo whose path it gives, or, where there is no such photo, to the one that has this file
     name. Rows of other photos are allowed, so that one table serves for parts of a folder too.
@@ -85,6 +147,7 @@ def read_photo_table(table_path: str | Path, names: Sequence[str]) -> dict[str, 
     Args:
         table_path: the file.
         names: paths of the photos, relative to the input folder, with POSIX separators.
+        further: further columns that it may have, by name: None for a number, or the texts that it may hold.
 
     Returns:
         For each photo, column name to value; what is not known is left out.
@@ -100,10 +163,11 @@ def read_photo_table(table_path: str | Path, names: Sequence[str]) -> dict[str, 
             f"The table {table_path} has no column 'image', or no rows: give the photos' paths, and separate the "
             "columns by commas."
         )
+    known = _with_further(further or {})
     for column in columns:
-        if column != "image" and column not in COLUMNS:
-            near = get_close_matches(column, COLUMNS, n=1)
-            advice = f"did you mean {near[0]!r}?" if near else f"leave it out; known are {', '.join(COLUMNS)}."
+        if column != "image" and column not in known:
+            near = get_close_matches(column, known, n=1)
+            advice = f"did you mean {near[0]!r}?" if near else f"leave it out; known are {', '.join(known)}."
             raise SettingError(f"The table {table_path} has the unknown column {column!r}: {advice}")
     by_image: dict[str, dict[str, str]] = {}
     for row in rows:
@@ -111,7 +175,11 @@ def read_photo_table(table_path: str | Path, names: Sequence[str]) -> dict[str, 
         if image in by_image:
             raise SettingError(f"The table {table_path} has two rows with the image {row['image']!r}: keep one.")
         by_image[image] = row
-    return {name: _values(table_path, row) for name, row in _assign(table_path, by_image, names).items()}
+    spelt = {name.lower(): name for name in further or {}}
+    return {
+        name: {spelt.get(column, column): value for column, value in _values(table_path, row, known).items()}
+        for name, row in _assign(table_path, by_image, names).items()
+    }
 
 
 def _assign(
@@ -138,10 +206,12 @@ def _assign(
     return found
 
 
-def _values(table_path: str | Path, row: Mapping[str, str]) -> dict[str, Any]:
+def _values(
+    table_path: str | Path, row: Mapping[str, str], columns: Mapping[str, tuple[Callable[[str], Any], str]]
+) -> dict[str, Any]:
     """Read the cells of a row."""
     values = {}
-    for column, (parse, expected) in COLUMNS.items():
+    for column, (parse, expected) in columns.items():
         if column not in row:
             continue
         try:
@@ -154,3 +224,83 @@ def _values(table_path: str | Path, row: Mapping[str, str]) -> dict[str, Any]:
         if value is not None:
             values[column] = value
     return values
+
+
+def join_table(
+    items: Sequence[Mapping[str, Any]], table_path: str | Path, columns: Sequence[str], some: bool = True
+) -> list[dict[str, Any]]:
+    """Add columns of a table of results, such as the biomarkers that another bundle measured, to items.
+
+    A row belongs to the item whose ``name`` it has in its column ``image``, or else, to the one with this file name.
+
+    Args:
+        items: items with ``name``.
+        table_path: the table; it has the column ``image``.
+        columns: names of columns of numbers.
+        some: whether it is an error that the table has no row of any item.
+
+    Returns:
+        The items with the columns as numbers; an item without a row, and an empty cell, have None.
+
+    Raises:
+        SettingError: the table cannot be read, lacks a column or has no row of any item, a file name fits several
+            rows, or a cell is no number.
+    """
+    rows = read_table(table_path, "The table")
+    missing = [column for column in ("image", *columns) if not rows or column not in rows[0]]
+    if missing:
+        raise SettingError(f"The table {table_path} has no column {missing[0]!r}, or no rows: give another table.")
+    by_name = {row["image"]: row for row in rows}
+    by_file: dict[str, list[dict[str, str]]] = defaultdict(list)
+    for row in rows:
+        by_file[PurePosixPath(row["image"]).name].append(row)
+    joined, found = [], 0
+    for item in items:
+        own = by_name.get(item["name"])
+        sharing = [own] if own is not None else by_file.get(PurePosixPath(item["name"]).name, [])
+        if len(sharing) > 1:
+            raise SettingError(
+                f"The table {table_path} has several rows that may be those of {item['name']}: keep one."
+            )
+        found += len(sharing)
+        values = {column: _number(table_path, sharing[0], column) if sharing else None for column in columns}
+        joined.append({**item, **values})
+    if some and items and not found:
+        raise SettingError(
+            f"The table {table_path} has no row of any of the {len(items)} photos (column 'image': their paths or file "
+            "names): give the table of the same photos."
+        )
+    return joined
+
+
+def with_biomarkers(
+    items: Sequence[Mapping[str, Any]], table_path: str | Path | None, columns: Sequence[str]
+) -> list[dict[str, Any]]:
+    """`join_table` for a training: a network that is to learn from biomarkers has to be given some.
+
+    Args:
+        items: items with ``name``.
+        table_path: ``results.csv`` of a bundle that measured the biomarkers.
+        columns: the biomarkers; without any, the items are given back as they are.
+
+    Raises:
+        SettingError: there is no table, or see `join_table`.
+    """
+    if not columns:
+        return [dict(item) for item in items]
+    if table_path is None:
+        raise SettingError(
+            "biomarkers_path is not set: run `disc_cup_segmentation` over the photos and give its results.csv, or set "
+            "use_biomarkers to False."
+        )
+    return join_table(items, table_path, columns)
+
+
+def _number(table_path: str | Path, row: Mapping[str, str], column: str) -> float | None:
+    """Read a cell; None when it is empty."""
+    try:
+        return _number_of(row[column])
+    except ValueError as error:
+        raise SettingError(
+            f"The table {table_path} has {row[column]!r} in the column {column!r} of {row['image']}: give a number."
+        ) from error

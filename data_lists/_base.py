@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -54,14 +54,15 @@ class Item:
     Args:
         files: paths relative to the root, with POSIX separators, by key: ``image``, and ``label``, ``fov`` and so on.
         patient: name of the patient; all images of one patient stay in one split.
-        category: class for a balanced split and for the printed counts, such as a diagnosis; None if there is none.
+        category: class for a balanced split and for the printed counts, such as a diagnosis; None if there is none. A
+            tuple of labels where one item may have several; they stand in the list under ``label`` of ``values``.
         split: ``training``, ``validation`` or ``test`` where the release says it; None: divide it by the seed.
         values: further entries that are no paths, such as a grade or an age.
     """
 
     files: Mapping[str, str]
     patient: str
-    category: str | None = None
+    category: str | tuple[str, ...] | None = None
     split: str | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
 
@@ -326,6 +327,25 @@ def read_table(path: Path, what: str) -> list[dict[str, str]]:
         return tables.read_table(path, what)
     except SettingError as error:
         raise DataListError(str(error)) from error
+
+
+def read_rows(path: Path, what: str, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
+    """Read a CSV file that has to have certain columns (`common.tables.read_rows`).
+
+    Raises:
+        DataListError: it cannot be read, or a column, every row or the header is missing, or a line is too long.
+    """
+    try:
+        return tables.read_rows(path, what, columns)
+    except SettingError as error:
+        raise DataListError(str(error)) from error
+
+
+def tell(what: str, cases: Sequence[str]) -> None:
+    """Warn how many cases there are, with the first ones; all of them go into the report beside the list."""
+    if cases:
+        shown = ", ".join(cases[:3]) + (" ..." if len(cases) > 3 else "")
+        warnings.warn(DataListWarning(f"{what}: {len(cases)} ({shown})", cases), stacklevel=3)
 
 
 def natural_order(text: str) -> tuple[list[tuple[int, str]], str]:

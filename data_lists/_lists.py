@@ -17,7 +17,7 @@ from common.pixels import read_pixels
 from common.scans import VOLUME_SUFFIX, read_scan, split_address
 from data_lists._base import DataListError, DataListWarning, Dataset, Item, Tree
 from data_lists._checks import check_files, check_leaks, digest, in_parallel, linked, read
-from data_lists._split import SPLITS, split_patients
+from data_lists._split import SPLITS, split_labelled, split_patients
 
 DataList = dict[str, Any]
 """The content of a list file: facts about the dataset, and a list of items under each of the three splits."""
@@ -77,7 +77,7 @@ def build_list(
     )
     entries: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
     for split, item in zip(splits, items, strict=True):
-        category = {} if item.category is None else {"class": item.category}
+        category = {"class": item.category} if isinstance(item.category, str) else {}
         facts = {"patient": item.patient, **category, "dataset": name}
         entries[split].append({**item.files, **item.values, **facts})
     head: dict[str, Any] = {"name": name}
@@ -221,11 +221,18 @@ def summary(content: DataList) -> str:
     for split in SPLITS:
         for name in content.get("sources", [content["name"]]):
             items = [item for item in content[split] if item["dataset"] == name]
-            classes = Counter(item["class"] for item in items if "class" in item)
+            classes = Counter(name for item in items for name in _classes(item))
             counts = ", ".join(f"{key} {classes[key]}" for key in sorted(classes)) or "-"
             n_patients = len({item["patient"] for item in items})
             lines.append(f"{split:<12}{name:<14}{len(items):>7}{n_patients:>10}  {counts}")
     return "\n".join(lines)
+
+
+def _classes(item: Mapping[str, Any]) -> list[str]:
+    """Give the class of an item, or its labels where it may have several."""
+    if "class" in item:
+        return [item["class"]]
+    return item["label"] if isinstance(item.get("label"), list) else []
 
 
 def _check_options(dataset: Dataset, options: Mapping[str, Any]) -> None:
@@ -254,9 +261,13 @@ def _assign(items: Sequence[Item], digests: Sequence[str], *, validation: float,
     groups = linked([items[index] for index in free], [digests[index] for index in free])
     categories: dict[str, set[str]] = {group: set() for group in groups.values()}
     for index in free:
-        categories[groups[items[index].patient]].add(items[index].category or "")
-    strata = {group: "+".join(sorted(names)) for group, names in categories.items()}
-    by_group = split_patients(strata, validation=validation, test=test, seed=seed)
+        category = items[index].category
+        categories[groups[items[index].patient]].update(category if isinstance(category, tuple) else [category or ""])
+    if any(isinstance(items[index].category, tuple) for index in free):
+        by_group = split_labelled(categories, validation=validation, test=test, seed=seed)
+    else:
+        strata = {group: "+".join(sorted(names)) for group, names in categories.items()}
+        by_group = split_patients(strata, validation=validation, test=test, seed=seed)
     return [item.split or by_group[groups[item.patient]] for item in items]
 
 

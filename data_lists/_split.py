@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
 
 from data_lists._base import DataListError
 
@@ -30,29 +31,86 @@ def split_patients(patients: Mapping[str, str], *, validation: float, test: floa
     Raises:
         DataListError: the shares are impossible, or there are too few patients.
     """
+    n_validation, n_test = _numbers(len(patients), validation, test)
+
+    def order(patient: str) -> tuple[str, bytes]:
+        return patients[patient], _shuffled(seed, patient)
+
+    rest = sorted(patients, key=order)
+    splits = dict.fromkeys(rest, "training")
+    for split, count in (("test", n_test), ("validation", n_validation)):
+        chosen = {rest[(2 * i + 1) * len(rest) // (2 * count)] for i in range(count)}
+        splits.update(dict.fromkeys(chosen, split))
+        rest = [patient for patient in rest if patient not in chosen]
+    return splits
+
+
+def split_labelled(
+    patients: Mapping[str, Collection[str]], *, validation: float, test: float, seed: int
+) -> dict[str, str]:
+    """Divide patients who may have several labels, each label in the same shares as far as whole patients allow.
+
+    Iterative stratification (Sechidis et al., On the stratification of multi-label data, ECML PKDD 2011): the rarest
+    label first, each of its patients goes to the split that lacks this label most. Unlike there a split that has its
+    number of patients gets no more. Ties are broken by SHA-256 of the seed and the patient's name.
+
+    Args:
+        patients: labels of each patient.
+        validation: share of the patients, 0 to less than 1.
+        test: share of the patients, 0 to less than 1.
+        seed: another seed gives another division.
+
+    Returns:
+        As `split_patients`.
+
+    Raises:
+        DataListError: the shares are impossible, or there are too few patients.
+    """
+    n_validation, n_test = _numbers(len(patients), validation, test)
+    room = dict(zip(SPLITS, (len(patients) - n_validation - n_test, n_validation, n_test), strict=True))
+    labels = {patient: set(names) or {""} for patient, names in patients.items()}
+    counts = Counter(label for names in labels.values() for label in names)
+    wanted = {split: {label: counts[label] * n / len(patients) for label in counts} for split, n in room.items()}
+    rest = sorted(patients, key=lambda patient: _shuffled(seed, patient))
+    splits: dict[str, str] = {}
+    while rest:
+        left = Counter(label for patient in rest for label in labels[patient])
+        rarest = min(left, key=lambda label: (left[label], label))
+        for patient in (patient for patient in rest if rarest in labels[patient]):
+            split = max(
+                (split for split in SPLITS if room[split]), key=lambda split: (wanted[split][rarest], room[split])
+            )
+            splits[patient] = split
+            room[split] -= 1
+            for label in labels[patient]:
+                wanted[split][label] -= 1
+        rest = [patient for patient in rest if patient not in splits]
+    return splits
+
+
+def _shuffled(seed: int, patient: str) -> bytes:
+    """Sort key that puts patients in an order that depends only on the seed and their names."""
+    return hashlib.sha256(f"{seed}:{patient}".encode()).digest()
+
+
+def _numbers(patients: int, validation: float, test: float) -> tuple[int, int]:
+    """Give the number of patients for validation and test.
+
+    Raises:
+        DataListError: the shares are impossible, or there are too few patients.
+    """
     for name, share in (("validation", validation), ("test", test)):
         if not 0 <= share < 1:
             raise DataListError(f"--{name} is {share:g}; it has to be a share from 0 to less than 1")
     if validation + test >= 1:
         raise DataListError(f"--validation {validation:g} and --test {test:g} leave nothing for training")
     needed = 1 + (validation > 0) + (test > 0)
-    if len(patients) < needed:
+    if patients < needed:
         raise DataListError(
-            f"{len(patients)} patient(s) cannot be divided into {needed} splits; set --validation or --test to 0"
+            f"{patients} patient(s) cannot be divided into {needed} splits; set --validation or --test to 0"
         )
-
-    def order(patient: str) -> tuple[str, bytes]:
-        return patients[patient], hashlib.sha256(f"{seed}:{patient}".encode()).digest()
-
-    rest = sorted(patients, key=order)
-    splits = dict.fromkeys(rest, "training")
-    n_test = _count(test, len(rest), keep=1 + (validation > 0))
-    n_validation = _count(validation, len(rest), keep=1 + n_test)
-    for split, count in (("test", n_test), ("validation", n_validation)):
-        chosen = {rest[(2 * i + 1) * len(rest) // (2 * count)] for i in range(count)}
-        splits.update(dict.fromkeys(chosen, split))
-        rest = [patient for patient in rest if patient not in chosen]
-    return splits
+    n_test = _count(test, patients, keep=1 + (validation > 0))
+    return _count(validation, patients, keep=1 + n_test), n_test
 
 
 def _count(share: float, total: int, *, keep: int) -> int:

@@ -32,7 +32,6 @@ Reference:
 from __future__ import annotations
 
 import re
-import warnings
 from collections import defaultdict
 from pathlib import Path, PurePosixPath
 
@@ -40,7 +39,7 @@ import numpy as np
 
 from common.pixels import PHOTO_SUFFIXES, read_pixels
 from common.tables import EYES
-from data_lists._base import DISC_CUP, SHARES, DataListError, DataListWarning, Dataset, Item, Tree, read_table
+from data_lists._base import DISC_CUP, SHARES, DataListError, Dataset, Item, Tree, read_table, tell
 from data_lists._checks import in_parallel, read
 
 TABLE = "metadata - standardized.csv"
@@ -133,10 +132,10 @@ def find(tree: Tree, *, min_value: int = 128) -> list[Item]:
                 without_cup_file.append(f"{row['names']} ({row['fundus_oc_seg']!r})")
         found.append((row, item_files))
     mended = [f"{written!r} to {path}" for written, path in files.mended]
-    _tell(f"paths in {TABLE} that lead to no file and were mended by the file name", mended)
-    _tell(f"rows of {len(rows)} left out, which name no disc mask", without_disc)
-    _tell("rows left out, of which the photo or the disc mask is not there", without_file)
-    _tell("rows with only the disc, of which the cup mask is not there", without_cup_file)
+    tell(f"paths in {TABLE} that lead to no file and were mended by the file name", mended)
+    tell(f"rows of {len(rows)} left out, which name no disc mask", without_disc)
+    tell("rows left out, of which the photo or the disc mask is not there", without_file)
+    tell("rows with only the disc, of which the cup mask is not there", without_cup_file)
     return _items(tree, found, min_value)
 
 
@@ -170,8 +169,8 @@ def _items(tree: Tree, found: list[tuple[dict[str, str], dict[str, str]]], min_v
                 values={**(soft if "soft" in used else {"label_format": "masks"}), **eye},
             )
         )
-    _tell("rows left out, of which the disc mask is empty", empty_discs)
-    _tell("rows with only the disc, of which the cup mask is empty", empty_cups)
+    tell("rows left out, of which the disc mask is empty", empty_discs)
+    tell("rows with only the disc, of which the cup mask is empty", empty_cups)
     if not items:
         raise DataListError(f"{tree.root} has no row in {TABLE} with a photo and a disc mask")
     return items
@@ -198,13 +197,6 @@ def _category(written: str) -> str | None:
         return CLASSES.get(int(float(written)))
     except ValueError:
         return None
-
-
-def _tell(what: str, cases: list[str]) -> None:
-    """Warn how many cases there are, with the first ones; all of them go into the report beside the list."""
-    if cases:
-        shown = ", ".join(cases[:3]) + (" ..." if len(cases) > 3 else "")
-        warnings.warn(DataListWarning(f"{what}: {len(cases)} ({shown})", cases), stacklevel=3)
 
 
 DATASET = Dataset(

@@ -19,7 +19,39 @@ from common.results import ResultFolder, check_flag
 _STYLES: dict[str, Callable[..., NDArray[np.uint8]]] = {"fill": overlay, "outline": outline}
 
 
-class ResultWriter:
+class RowWriter:
+    """Writes a row, and files, for every photo as soon as it is done; what belongs to all writers of results.
+
+    Args:
+        results: the folder of the results.
+    """
+
+    def __init__(self, results: ResultFolder) -> None:
+        self.results = results
+
+    def attach(self, engine: Engine) -> None:
+        """Register with the evaluator."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Write the results of one iteration; a photo whose results cannot be written is recorded as a failure."""
+        state: Any = engine.state
+        for item, output in zip(state.batch, state.output, strict=True):
+            data = {**item, **output}
+            try:
+                self._write(data)
+            except Exception as error:
+                # A full or broken disk would fail every photo; a name that is too long is this photo's own.
+                if isinstance(error, OSError) and error.errno != errno.ENAMETOOLONG:
+                    raise
+                failure = failure_of(data["name"], "write", error)
+                self.results.add_failure(failure.name, failure.stage, failure.reason)
+
+    def _write(self, data: Mapping[str, Any]) -> None:
+        raise NotImplementedError
+
+
+class ResultWriter(RowWriter):
     """Writes one row and the files of every photo as soon as it is done; the row names the patient where it is known.
 
     Per photo: ``<name>_<structure>.png`` for every structure (uint8, 0/255, the photo's own size),
@@ -53,7 +85,7 @@ class ResultWriter:
         style: str = "fill",
         figure: bool = False,
     ) -> None:
-        self.results = results
+        super().__init__(results)
         self.structures = tuple(structures)
         self.save_probability = check_flag("save_probability", save_probability)
         self.pred_key = pred_key
@@ -64,24 +96,6 @@ class ResultWriter:
             raise SettingError(f"style is {style!r}; give one of {sorted(_STYLES)}.")
         self.style = style
         self.figure = check_flag("figure", figure)
-
-    def attach(self, engine: Engine) -> None:
-        """Register with the evaluator."""
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
-
-    def __call__(self, engine: Engine) -> None:
-        """Write the results of one iteration; a photo whose results cannot be written is recorded as a failure."""
-        state: Any = engine.state
-        for item, output in zip(state.batch, state.output, strict=True):
-            data = {**item, **output}
-            try:
-                self._write(data)
-            except Exception as error:
-                # A full or broken disk would fail every photo; a name that is too long is this photo's own.
-                if isinstance(error, OSError) and error.errno != errno.ENAMETOOLONG:
-                    raise
-                failure = failure_of(data["name"], "write", error)
-                self.results.add_failure(failure.name, failure.stage, failure.reason)
 
     def _write(self, data: Mapping[str, Any]) -> None:
         name = data["output_name"]

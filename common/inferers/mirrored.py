@@ -42,13 +42,14 @@ class MirroredInferer(Inferer):
             **kwargs: passed on to the inferer.
 
         Returns:
-            What the inferer gives, averaged: logits stay logits.
+            What the inferer gives, averaged: logits stay logits. The output of a classifier, ``(B, C)``, has no
+            orientation and is averaged as it is.
         """
         total: torch.Tensor | None = None
         for axes in self.axes:
             view = torch.flip(inputs, axes) if axes else inputs
             output = torch.as_tensor(self.inferer(view, network, *args, **kwargs))
-            output = torch.flip(output, axes) if axes else output
+            output = torch.flip(output, axes) if axes and output.ndim > 2 else output
             total = output if total is None else total + output
         assert total is not None
         return total / len(self.axes)

@@ -26,6 +26,8 @@ from common.runner import BundleRunner
 
 _PLACES_PROMPTS = "common.transforms.PlacePromptsd"
 _KEPT_IMAGES = 8
+CLASSIFICATION = "classification"
+"""Format of the output of a bundle that gives probabilities."""
 
 
 @dataclass(frozen=True)
@@ -48,14 +50,29 @@ class Prediction:
 
 
 @dataclass(frozen=True)
+class Classification:
+    """What a classifier says of one image.
+
+    Attributes:
+        probabilities: name of each label to its probability.
+        note: what else a user has to know; empty if nothing.
+        entropy: `common.label.labels.entropy`, the mean over the labels.
+    """
+
+    probabilities: dict[str, float]
+    note: str
+    entropy: float | None
+
+
+@dataclass(frozen=True)
 class Description:
     """What a bundle's metadata say to a client.
 
     Attributes:
         text: what it does.
         version: of the bundle.
-        kind: format of the output, e.g. ``segmentation``.
-        values: name of each structure to its value in a label map.
+        kind: format of the output, ``segmentation`` or ``classification``.
+        values: name of each structure to its value in a label map; name of each label of a classifier to its number.
         interactive: whether clicks and boxes steer it.
     """
 
@@ -64,6 +81,11 @@ class Description:
     kind: str
     values: dict[str, int]
     interactive: bool
+
+    @property
+    def classifies(self) -> bool:
+        """Whether it gives probabilities and no masks."""
+        return self.kind == CLASSIFICATION
 
 
 def describe(bundle: Path) -> Description:
@@ -77,7 +99,10 @@ def describe(bundle: Path) -> Description:
     interactive = any(step["_target_"] == _PLACES_PROMPTS for step in steps)
     metadata = json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))
     (output,) = metadata["network_data_format"]["outputs"].values()
-    values = label_values(output["channel_def"])
+    if output["format"] == CLASSIFICATION:
+        values = {name: number for number, name in enumerate(config["labels"])}
+    else:
+        values = label_values(output["channel_def"])
     return Description(metadata["description"], metadata["version"], output["format"], values, interactive)
 
 
@@ -98,7 +123,7 @@ class _Kept:
 
 
 class BundlePredictor:
-    """A bundle, ready to segment one image after the other.
+    """A bundle, ready to segment, or to classify, one image after the other.
 
     A mask is the one that the bundle's own run writes, pixel for pixel (`common.runner.BundleRunner`). It can be called
     from several threads: one image is done at a time. Of the last images that were given with prompts, what the
@@ -123,6 +148,10 @@ class BundlePredictor:
             steps = self._runner.parser["preprocessing"]["transforms"]
             number = [entry["_target_"] for entry in steps].index(_PLACES_PROMPTS)
             self._place_prompts = self._runner.preprocessing.transforms[number]
+        parser = self._runner.parser
+        self._columns: Mapping[str, Any] = (
+            parser.get_parsed_content("columns") if self.description.classifies and "columns" in parser else {}
+        )
         self.network: torch.nn.Module = self._runner.network
 
     def __call__(self, image: Path, name: str, prompts: Mapping[str, Any] | None = None) -> Prediction:
@@ -160,6 +189,36 @@ class BundlePredictor:
             probability = torch.as_tensor(data["probability"]).float().cpu().numpy()
             uncertainty = _as_json(entropy(probability, exclusive, inside))
         return Prediction(labels, masks, biomarkers, str(data.get("note", "")), uncertainty)
+
+    def classify(self, image: Path, name: str, known: Mapping[str, Any] | None = None) -> Classification:
+        """Classify one image.
+
+        Args:
+            image: the file.
+            name: what the image is called.
+            known: columns that the network takes besides (`common.networks.fusion.Columns`) to their values; others
+                count as missing.
+
+        Returns:
+            What the bundle says.
+
+        Raises:
+            SettingError: a column is not one of the bundle's, or its value is none of the column.
+            Exception: whatever the bundle's transforms raise; `common.data.failure_of` says what it means.
+        """
+        unknown = sorted(set(known or {}) - set(self._columns))
+        if unknown:
+            raise SettingError(
+                f"The bundle {self.bundle.name} takes no column {unknown[0]!r}: give any of "
+                f"{', '.join(self._columns) or 'none'}."
+            )
+        with self._lock:
+            item = self._runner.preprocessing({**(known or {}), "image": str(image), "name": name})
+            data = self._runner.run(item)
+        probability = torch.as_tensor(data["pred"]).float().cpu().numpy()
+        probabilities = {label: float(p) for label, p in zip(self.description.values, probability, strict=True)}
+        uncertainty = _as_json(entropy(probability[:, None, None], exclusive=False))
+        return Classification(probabilities, str(data.get("note", "")), uncertainty)
 
     def _plain(self, image: Path, name: str) -> dict[str, Any]:
         """What is known of an image after a run without prompts."""

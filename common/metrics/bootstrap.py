@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
+
+Name = TypeVar("Name", bound=Hashable)
 
 
 def bootstrap_interval(
@@ -76,3 +79,57 @@ def bootstrap_interval(
         rng=np.random.default_rng(seed),
     ).confidence_interval
     return float(interval.low), float(interval.high)
+
+
+def bootstrap_intervals(
+    statistics: Callable[[NDArray[np.intp]], Mapping[Name, float]],
+    groups: Sequence[Hashable],
+    *,
+    confidence: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict[Name, tuple[float, float]]:
+    """Give the percentile bootstrap intervals of many statistics of the same rows, drawing whole groups.
+
+    Args:
+        statistics: from the numbers of some rows ``(m,)``, which may occur several times, to name and value; NaN for
+            what is not defined on them.
+        groups: what each row belongs to, such as the patient.
+        confidence: level of the interval, between 0 and 1.
+        resamples: how many samples are drawn.
+        seed: of the random numbers; the same seed gives the same intervals.
+
+    Returns:
+        Name to lower and upper end, over the samples in which the statistic is defined; NaN where it is in none, or
+        when there are fewer than two groups.
+
+    Raises:
+        ValueError: there is no group, or ``confidence`` or ``resamples`` is out of range.
+
+    References:
+        See `bootstrap_interval`.
+    """
+    if not groups or not 0 < confidence < 1 or resamples < 1:
+        raise ValueError(
+            f"There are {len(groups)} groups, confidence is {confidence} and resamples {resamples}; give groups, a "
+            "level between 0 and 1, and at least one sample."
+        )
+    places: dict[Hashable, list[int]] = {}
+    for place, group in enumerate(groups):
+        places.setdefault(group, []).append(place)
+    members = [np.array(rows) for rows in places.values()]
+    if len(members) < 2:
+        return dict.fromkeys(statistics(np.arange(len(groups))), (float("nan"), float("nan")))
+    generator = np.random.default_rng(seed)
+    found: dict[Name, list[float]] = {}
+    for _ in range(resamples):
+        drawn = generator.integers(len(members), size=len(members))
+        for name, value in statistics(np.concatenate([members[index] for index in drawn])).items():
+            found.setdefault(name, []).append(value)
+    tail = 50 * (1 - confidence)
+    intervals = {}
+    for name, values in found.items():
+        defined = np.array(values)[~np.isnan(values)]
+        ends = np.percentile(defined, (tail, 100 - tail)) if defined.size else (np.nan, np.nan)
+        intervals[name] = (float(ends[0]), float(ends[1]))
+    return intervals

@@ -110,7 +110,7 @@ def load_state(network: nn.Module, state: Mapping[str, torch.Tensor], source: st
     network.load_state_dict(dict(state), strict=True)
 
 
-def _network_state(source: str | Path) -> dict[str, Any]:
+def network_state(source: str | Path) -> dict[str, Any]:
     """Read a network's state, also where it stands under a name beside an optimizer's."""
     content = read_checkpoint(source)
     for name in ("network", "model", "state_dict"):
@@ -130,7 +130,7 @@ def load_weights(network: nn.Module, source: str | Path) -> None:
         SettingError: see `read_checkpoint` and `load_state`.
     """
     bare = network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
-    load_state(bare, _network_state(source), source)
+    load_state(bare, network_state(source), source)
 
 
 def load_encoder_weights(encoder: nn.Module, source: str | Path) -> None:
@@ -143,7 +143,7 @@ def load_encoder_weights(encoder: nn.Module, source: str | Path) -> None:
     Raises:
         SettingError: see `read_checkpoint` and `load_state`.
     """
-    state = _network_state(source)
+    state = network_state(source)
     load_state(
         encoder, {key: value for key, value in state.items() if not key.startswith(("fc.", "classifier."))}, source
     )

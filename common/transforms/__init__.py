@@ -1,6 +1,7 @@
 """Dictionary transforms for MONAI, with the NumPy functions or array transforms that they are built on."""
 
 from common.transforms.biomarkers import VesselBiomarkersd
+from common.transforms.classification import MultiHotd, TabularFeaturesd
 from common.transforms.disc_cup import (
     DiscCupBiomarkersd,
     DiscCupMasksd,
@@ -57,6 +58,7 @@ __all__ = [
     "LoadMaskd",
     "LoadPhotod",
     "MarkUnannotatedd",
+    "MultiHotd",
     "NormalizeBScan",
     "NormalizeBScand",
     "OrderedLayersd",
@@ -67,6 +69,7 @@ __all__ = [
     "RandHued",
     "RandPromptsd",
     "RandSpeckled",
+    "TabularFeaturesd",
     "ThresholdProbabilityd",
     "VesselBiomarkersd",
     "crop_square",

@@ -23,7 +23,7 @@ import fire
 import numpy as np
 import pytest
 import torch
-from monai.bundle import ConfigWorkflow, scripts
+from monai.bundle import ConfigParser, ConfigWorkflow, scripts
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -99,7 +99,7 @@ class Photos:
         mark[top + 3 * thick : top + 4 * thick, left - thick : left + thick] = True
         photo = fundus_phantom(height, width, seed=seed, field_of_view=kind).photo.copy()
         photo[mark] = (0, 0, 255)
-        return Marked(photo, dict.fromkeys(bundle.structures, mark))
+        return Marked(photo, dict.fromkeys(bundle.structures or ("mark",), mark))
 
     def finder(self, bundle: Bundle) -> tuple[torch.Tensor, torch.Tensor]:
         """Weight and bias of a convolution of one pixel that finds blue.
@@ -166,16 +166,28 @@ class BScans:
 PHOTOS, B_SCANS = Photos(), BScans()
 
 
+UNET = {"_target_": "UNet", "spatial_dims": 2, "channels": [8, 16, 16], "strides": [2, 2]}
+
+
 @dataclass(frozen=True)
 class Bundle:
     """What the suite has to know about one bundle.
 
+    A bundle either has ``structures`` and writes masks, or has ``labels`` and writes probabilities.
+
     Attributes:
         name: its folder.
         structures: name of each channel of the output, and the folder of its truth among the phantoms' masks.
+        labels: of a classifier.
         settings: ids of the configs that make a run small.
         small: ids that make the bundle's own network small.
         tiny: another network, from MONAI, for `network_def`.
+        changed: what makes yet another one of it.
+        other: a third one, also from MONAI, and what names of its parameters begin with.
+        metric: of training and validation, after ``train_`` and ``val_``.
+        curves: what the learning curves have besides the metric and the loss.
+        figures: names of the pictures in TensorBoard, and of the files of the second epoch.
+        canvas: settings of a size of preprocessing that is large enough for the tests of exports.
         biomarkers: some of the columns that inference has to write.
         nothing_found: what `note` says of a photo on which nothing is found.
         floor: mean Dice that the shipped weights have to reach on phantoms.
@@ -202,13 +214,20 @@ class Bundle:
 
     name: str
     structures: Mapping[str, str]
-    settings: Mapping[str, int]
+    settings: Mapping[str, Any]
     small: Mapping[str, Any]
     tiny: Mapping[str, Any]
-    biomarkers: Sequence[str]
-    nothing_found: str
-    floor: float
-    masks: Mapping[str, str]
+    biomarkers: Sequence[str] = ()
+    nothing_found: str = ""
+    floor: float = 0.0
+    masks: Mapping[str, str] = field(default_factory=dict)
+    labels: Sequence[str] = ()
+    changed: Mapping[str, Any] = field(default_factory=lambda: {"features": [16, 8, 8, 8, 8, 8]})
+    other: tuple[Mapping[str, Any], str] = (UNET, "model.1.submodule")
+    metric: str = "dice"
+    curves: Sequence[str] = ()
+    figures: Mapping[str, str] = field(default_factory=lambda: {"photo, truth, prediction": "epoch_0002"})
+    canvas: Mapping[str, int] = field(default_factory=dict)
     entries: Mapping[str, str] = field(default_factory=dict)
     training: Mapping[str, int] = field(default_factory=dict)
     mean_and_std: Sequence[tuple[float, float]] = IMAGENET
@@ -240,6 +259,17 @@ class Bundle:
         return {"labels": "labels"} if self.label_map else {f"mask_{name}": name for name in self.structures}
 
     @property
+    def parts(self) -> list[str]:
+        """The structures or the labels."""
+        return list(self.labels or self.structures)
+
+    @property
+    def channels(self) -> dict[str, Any]:
+        """Channels of the input and of the output, as arguments of a network of MONAI's."""
+        outputs: int = self.read("metadata")["network_data_format"]["outputs"]["pred"]["num_channels"]
+        return {"in_channels": self.pictures_of.channels, "out_channels": outputs}
+
+    @property
     def root(self) -> Path:
         return BUNDLES / self.name
 
@@ -266,6 +296,44 @@ def unet(channels: int, out_channels: int, in_channels: int = 3) -> dict[str, An
         "features": [channels] * 6,
     }
 
+
+def classifier(side: int, classes: int) -> dict[str, Any]:
+    return {
+        "_target_": "Classifier",
+        "in_shape": [3, side, side],
+        "classes": classes,
+        "channels": [8, 8],
+        "strides": [2, 2],
+    }
+
+
+DENSENET = {
+    "_target_": "DenseNet",
+    "spatial_dims": 2,
+    "init_features": 8,
+    "growth_rate": 4,
+    "block_config": [2, 2],
+    "bn_size": 2,
+}
+# What all classifiers of photos have in common here.
+CLASSIFIER: Mapping[str, Any] = {
+    "structures": {},
+    "changed": {"channels": [16, 8]},
+    "other": (DENSENET, "class_layers"),
+    "metric": "auc",
+    "curves": ("train_accuracy", "val_accuracy"),
+    "figures": {
+        "ROC curves": "ROC_curves",
+        "calibration": "calibration",
+        "confusion matrices": "confusion_matrices",
+    },
+    "canvas": {"size": 320},
+    "mean_and_std": ((0.5, 0.5),) * 3,
+    "setting": ("mirrored_views", 2, 1),
+    "out_of_range": (("mirrored_views", 3),),
+    "words": ("patient", "eye"),
+}
+SIDE = 64
 
 SMALL_RESNET = {"network_def#backbone": "resnet18_b", "network_def#decoder_channels": [16, 16, 8, 8, 8]}
 SMALL_PHOTOS = {"diameter": 128, "window_size": 96}
@@ -351,7 +419,32 @@ TABLE = [
         out_of_range=(("certainty", 0), ("smoothing", 51), ("mirrored_views", 3), ("pixel_size", 0)),
         bad_label="has the grey values [8, 9, 10, 11, 12, 13]: a label map has 0 for background",
     ),
+    Bundle(
+        name="odir_classification",
+        labels=tuple("NDGCAHMO"),
+        settings={"size": SIDE, "use_biomarkers": False, "clinical_columns": {}},
+        # The bundle's own training joins biomarkers and clinical columns.
+        small={"use_biomarkers": True, "clinical_columns": {"age": None, "sex": ["female", "male"]}},
+        tiny=classifier(SIDE, 8),
+        table=("eye", "patient"),
+        **CLASSIFIER,
+    ),
 ]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out tests of masks for classifiers, and tests of labels for bundles that write masks."""
+    left_out = []
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        bundle = callspec.params.get("bundle") if callspec else None
+        if isinstance(bundle, Bundle):
+            other = "segmentation" if bundle.labels else "classification"
+            if item.get_closest_marker(other):
+                left_out.append(item)
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(scope="session", params=TABLE, ids=lambda bundle: bundle.name)
@@ -499,10 +592,38 @@ class Data:
 
     root: Path
     data_list: Path
+    further: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def options(self) -> dict[str, str]:
-        return {"dataset_dir": str(self.root), "data_list": str(self.data_list)}
+        return {"dataset_dir": str(self.root), "data_list": str(self.data_list), **self.further}
+
+
+def known_of(bundle: Bundle, number: int) -> dict[str, Any]:
+    """What the data list of a classifier says of a photo: every label is there and is not there in both splits."""
+    if not bundle.labels:
+        return {}
+    labels = [name for place, name in enumerate(bundle.labels) if (place + number) % 3 == 0]
+    return {
+        "label": labels,
+        "patient": f"P{number // 2}",
+        "eye": ("OD", "OS")[number % 2],
+        "age": None if number == 2 else 40 + number,
+        "sex": ("female", "male")[number % 2],
+    }
+
+
+def write_biomarkers(bundle: Bundle, path: Path, images: Sequence[str]) -> dict[str, str]:
+    """Write a table of biomarkers, as the bundle of disc and cup does; one photo has no row, another an empty cell."""
+    columns = bundle.read("train").get("biomarker_columns")
+    if not columns:
+        return {}
+    lines = [["image", *columns, "note"]]
+    for number, image in enumerate(images[:-1]):
+        lines.append([image, *(f"{0.1 * number + 0.01 * place:.3f}" for place in range(len(columns))), ""])
+    lines[1][1] = ""
+    path.write_text("".join(",".join(line) + "\n" for line in lines), encoding="utf-8")
+    return {"biomarkers_path": str(path)}
 
 
 @pytest.fixture(scope="session")
@@ -518,12 +639,13 @@ def data(tmp_path_factory: pytest.TempPathFactory, bundle: Bundle) -> Data:
             **({"fov": f"fov/{path.stem}.png"} if (root / "fov").is_dir() else {}),
             "patient": path.stem,
             "dataset": "phantoms",
+            **known_of(bundle, number),
         }
-        for path in sorted((root / "image").iterdir())
+        for number, path in enumerate(sorted((root / "image").iterdir()))
     ]
     data_list = root / "list.json"
     data_list.write_text(json.dumps({"training": items[:4], "validation": items[4:]}), encoding="utf-8")
-    return Data(root, data_list)
+    return Data(root, data_list, write_biomarkers(bundle, root / "biomarkers.csv", [item["image"] for item in items]))
 
 
 @pytest.fixture(scope="session")
@@ -536,12 +658,32 @@ def make_marked(bundle: Bundle) -> Callable[..., Marked]:
     return make
 
 
+def share_of_blue(bundle: Bundle, path: Path) -> dict[str, Any]:
+    """A classifier whose logits grow with the mean of B - R of the normalised input."""
+    outputs = bundle.channels["out_channels"]
+    network = {
+        **classifier(bundle.settings["size"], outputs),
+        **{"channels": [1], "strides": [1], "kernel_size": 1, "num_res_units": 0, "norm": None},
+    }
+    state = ConfigParser({"net": dict(network)}).get_parsed_content("net").state_dict()
+    state["net.layer_0.conv.weight"][:] = torch.tensor([-1.0, 0.0, 1.0]).reshape(1, 3, 1, 1)
+    state["net.layer_0.conv.bias"][:] = 0
+    # Each output a little less than the one before.
+    pixels = state["final.1.weight"].shape[1]
+    state["final.1.weight"][:] = 6 / pixels * torch.linspace(1, 0.5, outputs)[:, None]
+    state["final.1.bias"][:] = 2
+    torch.save(state, path)
+    return {"network_def": network, "ckpt_path": str(path)}
+
+
 @pytest.fixture(scope="session")
 def blue(tmp_path_factory: pytest.TempPathFactory, bundle: Bundle) -> dict[str, Any]:
     """Options for inference: a network of one pixel that finds the marks, so that the right masks are known exactly.
 
-    Everything else in the run is the bundle's own.
+    Everything else in the run is the bundle's own. Of a classifier, probabilities grow with the marks.
     """
+    if bundle.labels:
+        return {**bundle.settings, **share_of_blue(bundle, tmp_path_factory.mktemp("blue") / "model.pt")}
     weight, bias = bundle.pictures_of.finder(bundle)
     path = tmp_path_factory.mktemp("blue") / "model.pt"
     torch.save({"weight": weight, "bias": bias}, path)
@@ -603,6 +745,17 @@ class Output:
             for path in sorted(self.folder.rglob("*"))
             if path.is_file()
         }
+
+
+@pytest.fixture(scope="session")
+def weights_of(bundle: Bundle, workflow: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped weights of a bundle; random ones of its network where it ships none yet."""
+    if bundle.weights.is_file():
+        return bundle.weights
+    path = tmp_path_factory.mktemp("random") / "model.pt"
+    torch.manual_seed(0)
+    torch.save(workflow(bundle, "inference").parser.get_parsed_content("network_def").state_dict(), path)
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -140,6 +140,7 @@ def test_a_file_that_cannot_be_used_is_recorded(mixed: Output, name: str) -> Non
     assert "Traceback" not in failure["reason"]
 
 
+@pytest.mark.segmentation
 @pytest.mark.parametrize("name", GOOD)
 def test_the_other_photos_are_done(
     bundle: Bundle, mixed: Output, marked: Marked, overlap: Callable[..., float], name: str
@@ -157,12 +158,26 @@ def test_the_other_photos_are_done(
         assert (mixed.folder / mixed.row(name)[column]).stat().st_size > 0
 
 
+@pytest.mark.classification
+@pytest.mark.parametrize("name", GOOD)
+def test_the_other_photos_have_probabilities(bundle: Bundle, mixed: Output, name: str) -> None:
+    row, upright = mixed.row(name), mixed.row("CAPITALS.PNG")
+
+    for label in bundle.labels:
+        assert 0 < float(row[f"p_{label}"]) < 1
+        if name not in WITHOUT_COLOUR:
+            assert float(row[f"p_{label}"]) == pytest.approx(float(upright[f"p_{label}"]), abs=0.05)
+    with Image.open(mixed.folder / row["overlay"]) as picture:
+        assert picture.size[0] == 2 * bundle.settings["size"]
+
+
 def test_every_file_is_in_one_of_the_tables(mixed: Output) -> None:
     assert sorted(row["image"] for row in mixed.table()) == sorted(GOOD)
     assert sorted(row["image"] for row in mixed.table("failures.csv")) == sorted(BAD)
     assert f"{len(GOOD)} done, 0 skipped (done before), {len(BAD)} failed" in mixed.log
 
 
+@pytest.mark.segmentation
 def test_a_turned_photo_has_the_mask_of_the_upright_one(mixed: Output, overlap: Callable[..., float]) -> None:
     turned, upright = mixed.masks("turned.jpg"), mixed.masks("upright.jpg")
 

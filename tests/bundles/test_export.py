@@ -24,11 +24,11 @@ TRACED_SIZE = (256, 256)
 
 
 @pytest.fixture(scope="module")
-def eager(bundle: Bundle, workflow: Callable[..., Any]) -> nn.Module:
+def eager(bundle: Bundle, workflow: Callable[..., Any], weights_of: Path) -> nn.Module:
     """The network of `inference.json` with the shipped weights."""
     made = workflow(bundle, "inference")
     network: nn.Module = made.parser.get_parsed_content("network_def")
-    load_weights(network, bundle.weights)
+    load_weights(network, weights_of)
     return network.eval()
 
 
@@ -41,7 +41,7 @@ def inputs(
     path = tmp_path_factory.mktemp("photo") / "photo.png"
     picture, _ = bundle.pictures_of.draw(320, 320, 3)
     Image.fromarray(picture).save(path)
-    made = workflow(bundle, "inference", **{**bundle.settings, **bundle.pictures_of.canvas})
+    made = workflow(bundle, "inference", **{**bundle.settings, **(bundle.canvas or bundle.pictures_of.canvas)})
     photo = made.parser.get_parsed_content("preprocessing")({"image": str(path)})["image"]
     (width, height), (other_width, other_height) = [bundle.input_size] * 2 if bundle.input_size else SIZES
     parts = [photo[:, :width, :height], photo[:, -other_width:, -other_height:]]
@@ -66,7 +66,7 @@ def test_verify_net_in_out(bundle: Bundle, in_process: Callable[..., None], capl
 
 
 @pytest.fixture(scope="module")
-def torchscript(bundle: Bundle, command: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def torchscript(bundle: Bundle, command: Command, weights_of: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("torchscript")
     tracing: dict[str, Any] = {"use_trace": True, "input_shape": shape_of(bundle)} if bundle.input_size else {}
     command(
@@ -74,7 +74,7 @@ def torchscript(bundle: Bundle, command: Command, tmp_path_factory: pytest.TempP
         "ckpt_export",
         "network_def",
         filepath="model.ts",
-        ckpt_file=str(bundle.weights),
+        ckpt_file=str(weights_of),
         meta_file=str(bundle.root / "configs" / "metadata.json"),
         config_file=bundle.config("inference"),
         **tracing,
@@ -104,7 +104,7 @@ def test_torchscript_carries_config_and_metadata(bundle: Bundle, torchscript: Pa
 
 
 @pytest.fixture(scope="module")
-def onnx_file(bundle: Bundle, command: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def onnx_file(bundle: Bundle, command: Command, weights_of: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("onnx")
     axes = {} if bundle.input_size else {0: "batch", 2: "width", 3: "height"}
     command(
@@ -112,7 +112,7 @@ def onnx_file(bundle: Bundle, command: Command, tmp_path_factory: pytest.TempPat
         "onnx_export",
         "network_def",
         filepath="model.onnx",
-        ckpt_file=str(bundle.weights),
+        ckpt_file=str(weights_of),
         meta_file=str(bundle.root / "configs" / "metadata.json"),
         config_file=bundle.config("inference"),
         use_trace=True,
@@ -120,7 +120,7 @@ def onnx_file(bundle: Bundle, command: Command, tmp_path_factory: pytest.TempPat
         converter_kwargs={
             "input_names": ["image"],
             "output_names": ["pred"],
-            "dynamic_axes": {"image": axes, "pred": axes},
+            "dynamic_axes": {"image": axes, "pred": {0: "batch"} if bundle.labels else axes},
         },
     )
     return folder / "model.onnx"

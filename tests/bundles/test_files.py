@@ -99,7 +99,7 @@ def test_metadata_follow_the_schema(bundle: Bundle) -> None:
     outputs = metadata["network_data_format"]["outputs"]["pred"]
     assert all(value > 0 for value in metadata["eval_metrics"].values()), "eval_metrics has a value nobody measured"
     assert len(outputs["channel_def"]) == outputs["num_channels"]
-    assert list(bundle.structures) == [name for name in outputs["channel_def"].values() if name in bundle.structures]
+    assert bundle.parts == [name for name in outputs["channel_def"].values() if name in bundle.parts]
 
 
 @pytest.mark.parametrize("missing", ["version", "changelog", "intended_use", "network_data_format"])

@@ -84,6 +84,7 @@ def inferred(
     return output_of(photos.folder.parent / "results" / bundle.name, log)
 
 
+@pytest.mark.segmentation
 @pytest.mark.parametrize("name", PHOTOS)
 def test_masks_have_the_photos_own_size_and_orientation(
     bundle: Bundle, inferred: Output, photos: Photos, overlap: Callable[..., float], name: str
@@ -100,6 +101,7 @@ def test_masks_have_the_photos_own_size_and_orientation(
         assert all(overlap(mask > 0, turned) < 0.4 for turned in (truth[::-1], truth[:, ::-1], truth[::-1, ::-1]))
 
 
+@pytest.mark.segmentation
 @pytest.mark.parametrize("name", PHOTOS)
 def test_the_mark_is_seen_in_the_overlay(bundle: Bundle, inferred: Output, photos: Photos, name: str) -> None:
     with Image.open(inferred.folder / inferred.row(name)["overlay"]) as opened:
@@ -124,6 +126,7 @@ def test_the_mark_is_seen_in_the_overlay(bundle: Bundle, inferred: Output, photo
         assert np.median(change[inside]) > 100
 
 
+@pytest.mark.segmentation
 def test_the_table_has_a_row_for_each_photo_and_columns_with_units(bundle: Bundle, inferred: Output) -> None:
     rows = inferred.table()
 
@@ -140,6 +143,95 @@ def test_the_table_has_a_row_for_each_photo_and_columns_with_units(bundle: Bundl
     for row in rows:
         assert all(row[name] for name in bundle.words)
         assert all(float(row[name]) >= 0 for name in numbers if row[name] and not name.endswith("_tilt_deg"))
+
+
+@pytest.mark.classification
+def test_the_table_has_a_row_of_probabilities_for_each_photo(bundle: Bundle, inferred: Output) -> None:
+    rows = inferred.table()
+
+    assert [row["image"] for row in rows] == sorted(PHOTOS)
+    assert list(rows[0]) == ["image", "patient", "eye", *(f"p_{label}" for label in bundle.labels), "overlay", "note"]
+    for row in rows:
+        probabilities = [float(row[f"p_{label}"]) for label in bundle.labels]
+        assert all(0 < p < 1 for p in probabilities)
+
+
+@pytest.mark.classification
+def test_probabilities_grow_with_the_mark(
+    bundle: Bundle,
+    photos: Photos,
+    inferred: Output,
+    blue: dict[str, Any],
+    in_process: Callable[..., None],
+    output_of: Callable[..., Output],
+    tmp_path: Path,
+) -> None:
+    height, width, kind = PHOTOS["portrait.png"]
+    plain, _ = bundle.pictures_of.draw(height, width, 0, kind)
+    write_photo(tmp_path / "in" / "portrait.png", plain)
+    in_process("run", **options(bundle, tmp_path / "in", tmp_path / "out"), **blue)
+
+    without, with_mark = output_of(tmp_path / "out").row("portrait.png"), inferred.row("portrait.png")
+    for label in bundle.labels:
+        assert float(with_mark[f"p_{label}"]) > float(without[f"p_{label}"]) + 0.02
+
+
+@pytest.mark.classification
+def test_the_overlay_shows_photo_and_saliency(bundle: Bundle, inferred: Output) -> None:
+    with Image.open(inferred.folder / inferred.row("portrait.png")["overlay"]) as opened:
+        picture = np.asarray(opened.convert("RGB")).astype(int)
+
+    side = bundle.settings["size"]
+    assert picture.shape[1] == 2 * side
+    photo, saliency = picture[-side:, :side], picture[-side:, side:]
+    assert photo.std() > 10
+    assert np.abs(photo - saliency).mean() > 1  # the mark speaks for every label
+
+
+@pytest.mark.classification
+def test_without_saliency_there_are_no_pictures(
+    bundle: Bundle,
+    photos: Photos,
+    inferred: Output,
+    blue: dict[str, Any],
+    in_process: Callable[..., None],
+    output_of: Callable[..., Output],
+    tmp_path: Path,
+) -> None:
+    in_process("run", **options(bundle, photos, tmp_path), **blue, saliency=False)
+
+    found = output_of(tmp_path)
+    assert set(found.files()) == {"results.csv", "run.json"}
+    kept = [{name: value for name, value in row.items() if name != "overlay"} for row in inferred.table()]
+    assert found.table() == kept
+
+
+@pytest.mark.classification
+def test_both_eyes_of_a_patient_are_combined(
+    bundle: Bundle,
+    blue: dict[str, Any],
+    make_marked: Callable[..., Marked],
+    in_process: Callable[..., None],
+    output_of: Callable[..., Output],
+    tmp_path: Path,
+) -> None:
+    for seed, name in enumerate(("10_left.png", "10_right.png", "9_left.png", "nobody.png")):
+        write_photo(tmp_path / "in" / name, make_marked(150, 180, seed=seed).picture)
+    found = output_of(tmp_path / "out")
+    for _ in range(2):  # nothing is left to do the second time, and the table is written all the same
+        (found.folder / "patients.csv").unlink(missing_ok=True)
+        in_process("run", **options(bundle, tmp_path / "in", found.folder), **blue)
+
+        patients = found.table("patients.csv")
+        assert [row["ID"] for row in patients] == ["9", "10"]
+        assert list(patients[0]) == ["ID", *bundle.labels]
+        left, right = found.row("10_left.png"), found.row("10_right.png")
+        assert (left["patient"], left["eye"], right["patient"], right["eye"]) == ("10", "OS", "10", "OD")
+        assert found.row("nobody.png")["patient"] == ""
+        for label in bundle.labels:
+            one, other = (float(row[f"p_{label}"]) for row in (left, right))
+            together = one * other if label == "N" else max(one, other)
+            assert float(patients[1][label]) == pytest.approx(together, rel=1e-4)
 
 
 def test_outputs_lie_beside_each_other_in_the_inputs_sub_folders(bundle: Bundle, inferred: Output) -> None:
@@ -167,6 +259,7 @@ def test_the_command_says_what_it_did(inferred: Output) -> None:
     assert "5 done, 0 skipped (done before), 0 failed" in inferred.log
 
 
+@pytest.mark.segmentation
 def test_a_photo_on_which_nothing_is_found(
     bundle: Bundle,
     blue: dict[str, Any],
@@ -231,7 +324,7 @@ def test_a_new_photo_and_a_lost_file_are_done(
     found = output_of(tmp_path / "out")
     in_process("run", **options(bundle, folder, found.folder), **blue)
     write_photo(folder / "new.png", make_marked(140, 160).picture)
-    for column in (next(iter(bundle.mask_files)), *bundle.pictures):
+    for column in (*list(bundle.mask_files)[:1], *bundle.pictures):
         lost = found.folder / found.row("landscape.png")[column]
         content = lost.read_bytes()
         lost.unlink()
@@ -256,6 +349,7 @@ def test_one_photo_is_an_input_too(
     assert output_of(tmp_path).table() == [inferred.row("portrait.png")]
 
 
+@pytest.mark.segmentation
 def test_save_probability(
     bundle: Bundle,
     photos: Photos,
@@ -281,6 +375,7 @@ def test_save_probability(
             assert len(np.unique(probability)) > 2
 
 
+@pytest.mark.segmentation
 def test_the_pixel_size_adds_columns_in_micrometres(
     bundle: Bundle,
     photos: Photos,
@@ -533,9 +628,14 @@ def test_weights_that_cannot_be_read(
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"save_probability": True}, "save_probability was false and is now true"),
+        pytest.param(
+            {"save_probability": True},
+            "save_probability was false and is now true",
+            marks=pytest.mark.segmentation,
+        ),
+        pytest.param({"saliency": False}, "saliency was true and is now false", marks=pytest.mark.classification),
         ({}, ""),
-        ({"pixel_size": 5.0}, "pixel_size was null and is now 5.0"),
+        pytest.param({"pixel_size": 5.0}, "pixel_size was null and is now 5.0", marks=pytest.mark.segmentation),
         ({"ckpt_path": "other.pt"}, 'model.pt" and is now "/'),
         ({"dataset_dir": "clinic A"}, 'clinic A"'),
     ],
@@ -568,7 +668,14 @@ def test_a_table_of_other_settings_is_not_mixed_with_this_run(
     assert copied.files() == before
 
 
-@pytest.mark.parametrize("name", ["overwrite", "save_probability"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "overwrite",
+        pytest.param("save_probability", marks=pytest.mark.segmentation),
+        pytest.param("saliency", marks=pytest.mark.classification),
+    ],
+)
 def test_a_flag_that_is_a_word(
     bundle: Bundle, photos: Photos, blue: dict[str, Any], setting_error: Callable[..., str], tmp_path: Path, name: str
 ) -> None:
@@ -603,12 +710,15 @@ def test_the_sentence_is_in_what_the_command_prints(
 
 
 def test_the_shipped_weights_are_small_and_in_half_precision(bundle: Bundle) -> None:
+    if not bundle.weights.is_file():
+        pytest.skip(f"{bundle.name} has no models/model.pt")
     state = torch.load(bundle.weights, weights_only=True)
 
     assert bundle.weights.stat().st_size <= 50_000_000
     assert {tensor.dtype for tensor in state.values()} <= {torch.float16, torch.int64}
 
 
+@pytest.mark.segmentation
 def test_the_shipped_weights_do_their_job_on_phantoms(
     bundle: Bundle, in_process: Callable[..., None], output_of: Callable[..., Output], tmp_path: Path
 ) -> None:
@@ -626,3 +736,22 @@ def test_the_shipped_weights_do_their_job_on_phantoms(
             mask, truth = found.masks(name)[structure] > 0, truth_of(structure)
             scores.append(2 * np.logical_and(mask, truth).sum() / (mask.sum() + truth.sum()))
         assert np.mean(scores) > bundle.floor, scores
+
+
+@pytest.mark.classification
+def test_the_shipped_weights_give_probabilities_on_phantoms(
+    bundle: Bundle, in_process: Callable[..., None], output_of: Callable[..., Output], tmp_path: Path
+) -> None:
+    if not bundle.weights.is_file():
+        pytest.skip(f"{bundle.name} has no models/model.pt")
+    for seed, (height, width, kind) in enumerate([(600, 700, "round"), (700, 640, "cut")]):
+        picture, _ = bundle.pictures_of.draw(height, width, 20 + seed, kind)
+        write_photo(tmp_path / "in" / f"{seed}.png", picture)
+
+    in_process("run", **options(bundle, tmp_path / "in", tmp_path / "out"))
+
+    rows = output_of(tmp_path / "out").table()
+    found = np.array([[float(row[f"p_{label}"]) for label in bundle.labels] for row in rows])
+    assert found.shape == (2, len(bundle.labels))
+    assert ((found >= 0) & (found <= 1)).all()
+    assert np.ptp(found) > 0.01

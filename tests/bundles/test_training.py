@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shutil
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from tests.bundles.conftest import Bundle, Command, Data
 
 METRICS = ("dice", "iou", "precision", "recall", "specificity", "accuracy", "auc", "aupr")
+LABEL_SCORES = (
+    *("auc", "aupr", "sensitivity_at_90", "calibration_error"),
+    *("accuracy", "precision", "recall", "specificity", "f1"),
+)
 SHORT = {"val_interval": 1, "checkpoint_interval": 1, "images_per_batch": 1}
 
 
@@ -64,7 +69,7 @@ def options(bundle: Bundle, data: Data, folder: Path, epochs: int) -> dict[str, 
 def trained(bundle: Bundle, data: Data, command: Command, tmp_path_factory: pytest.TempPathFactory) -> Training:
     """Two epochs of the bundle's own network, made small, from another working directory."""
     folder = tmp_path_factory.mktemp("trained")
-    log = command(folder, "run", **options(bundle, data, folder / "out", 2), **bundle.small)
+    log = command(folder, "run", **{**options(bundle, data, folder / "out", 2), **bundle.small})
     return Training(folder / "out", log)
 
 
@@ -87,7 +92,7 @@ def test_the_checkpoint_holds_everything(trained: Training) -> None:
     assert content["trainer"] == {"epoch": 2, "iteration": 8, "scaler": {}}
 
 
-def test_tensorboard_has_the_scalars_and_the_pictures(trained: Training) -> None:
+def test_tensorboard_has_the_scalars_and_the_pictures(bundle: Bundle, trained: Training) -> None:
     scalars: dict[str, int] = {}
     images: dict[str, int] = {}
     for path in trained.folder.glob("events.out.tfevents.*"):
@@ -98,24 +103,27 @@ def test_tensorboard_has_the_scalars_and_the_pictures(trained: Training) -> None
             images[tag] = images.get(tag, 0) + len(events.Images(tag))
 
     assert scalars["train_loss"] == 8
-    assert scalars["val_dice"] == scalars["val_loss"] == scalars["train_dice"] == 2
-    assert images == {"photo, truth, prediction": 2}
+    assert scalars[f"val_{bundle.metric}"] == scalars["val_loss"] == scalars[f"train_{bundle.metric}"] == 2
+    assert images == dict.fromkeys(bundle.figures, 2)
 
 
-def test_figures_are_drawn(trained: Training) -> None:
+def test_figures_are_drawn(bundle: Bundle, trained: Training) -> None:
     figures = sorted((trained.folder / "figures").iterdir())
 
-    assert [path.stem for path in figures] == ["epoch_0001", "epoch_0002"]
+    if not bundle.labels:
+        assert [path.stem for path in figures] == ["epoch_0001", "epoch_0002"]
+    assert {path.stem for path in figures} >= set(bundle.figures.values())
     for path in (trained.folder / "learning_curves.png", *figures):
         with Image.open(path) as picture:
             assert np.asarray(picture).std() > 5
-    assert set(trained.curves) == {"train_loss", "train_dice", "val_dice", "val_loss"}
+    metrics = {f"train_{bundle.metric}", f"val_{bundle.metric}", *bundle.curves}
+    assert set(trained.curves) == {"train_loss", "val_loss", *metrics}
     assert trained.epochs == [1, 2]
 
 
-def test_a_progress_line_per_epoch(trained: Training) -> None:
+def test_a_progress_line_per_epoch(bundle: Bundle, trained: Training) -> None:
     for epoch in (1, 2):
-        assert re.search(rf"Epoch\[{epoch}\] Metrics -- .*val_dice: \d\.\d+ val_loss: \d\.\d+", trained.log)
+        assert re.search(rf"Epoch\[{epoch}\] Metrics -- .*val_{bundle.metric}: \d\.\d+ val_loss: \d\.\d+", trained.log)
 
 
 def test_nothing_is_written_elsewhere(trained: Training) -> None:
@@ -135,10 +143,13 @@ def evaluated(bundle: Bundle, data: Data, command: Command, trained: Training) -
         "config_file": bundle.config("train", "evaluate"),
         "ckpt_path": str(trained.folder / "models" / "model.pt"),
     }
-    command(folder, "run", **given, **bundle.small)
+    if bundle.labels:
+        given["bootstrap_resamples"] = 50
+    command(folder, "run", **{**given, **bundle.small})
     return folder / "report"
 
 
+@pytest.mark.segmentation
 def test_the_report_has_each_metric_for_each_image(bundle: Bundle, evaluated: Path) -> None:
     report = json.loads((evaluated / "evaluation_report.json").read_text(encoding="utf-8"))
 
@@ -155,6 +166,7 @@ def test_the_report_has_each_metric_for_each_image(bundle: Bundle, evaluated: Pa
         assert report[part]["images"] == len(report[part]["per_image"]) == 3
 
 
+@pytest.mark.segmentation
 def test_the_report_has_means_with_intervals(bundle: Bundle, evaluated: Path) -> None:
     report = json.loads((evaluated / "evaluation_report.json").read_text(encoding="utf-8"))
 
@@ -169,9 +181,75 @@ def test_the_report_has_means_with_intervals(bundle: Bundle, evaluated: Path) ->
         assert set(content["by_dataset"]) == {"phantoms"}
 
 
+@pytest.mark.segmentation
 def test_the_report_has_a_figure(evaluated: Path) -> None:
     with Image.open(evaluated / "evaluation_report.png") as picture:
         assert np.asarray(picture).std() > 5
+
+
+@pytest.mark.classification
+def test_the_report_scores_photos_and_patients(bundle: Bundle, evaluated: Path) -> None:
+    report = json.loads((evaluated / "evaluation_report.json").read_text(encoding="utf-8"))
+
+    assert report["labels"] == list(bundle.labels)
+    for level, count in (("photos", 3), ("patients", 2)):
+        section = report[level]
+        assert (section["n"], section["patients"]) == (count, 2)
+        assert set(section["labels"]) == set(section["thresholds"]) == set(bundle.labels)
+        for scores in (*section["labels"].values(), section["macro"]):
+            assert set(LABEL_SCORES) <= set(scores)
+            for found in scores.values():
+                assert set(found) == {"value", "low", "high"}
+                assert all(value is None or 0 <= value <= 1 for value in found.values())
+        assert set(section["odir"]) == {"kappa", "f1", "auc", "score"}
+    assert all(count == 1 for count in report["photos"]["positives"].values())
+
+
+@pytest.mark.classification
+def test_the_report_comes_with_tables(bundle: Bundle, evaluated: Path) -> None:
+    with (evaluated / "photos.csv").open(encoding="utf-8", newline="") as file:
+        photos = list(csv.DictReader(file))
+    with (evaluated / "patients.csv").open(encoding="utf-8", newline="") as file:
+        patients = list(csv.DictReader(file))
+
+    assert list(patients[0]) == ["ID", *bundle.labels]
+    assert [row["ID"] for row in patients] == ["P2", "P3"]
+    assert [(row["patient"], row["eye"]) for row in photos] == [("P2", "OD"), ("P2", "OS"), ("P3", "OD")]
+    for label in bundle.labels:
+        eyes = [float(row[f"p_{label}"]) for row in photos]
+        together = eyes[0] * eyes[1] if label == "N" else max(eyes[:2])
+        assert float(patients[0][label]) == pytest.approx(together, rel=1e-4)
+        assert sorted(row[f"true_{label}"] for row in photos) == ["0", "0", "1"]
+
+
+@pytest.mark.classification
+def test_the_report_has_figures(bundle: Bundle, evaluated: Path) -> None:
+    figures = {path.stem: path for path in (evaluated / "figures").iterdir()}
+
+    assert set(figures) == {*bundle.figures.values(), "examples"}
+    for path in figures.values():
+        with Image.open(path) as picture:
+            assert np.asarray(picture).std() > 5
+
+
+@pytest.mark.classification
+def test_thresholds_of_one_report_are_used_in_another(
+    bundle: Bundle, data: Data, trained: Training, evaluated: Path, in_process: Callable[..., None], tmp_path: Path
+) -> None:
+    given = {
+        **options(bundle, data, tmp_path / "report", 2),
+        **bundle.small,
+        "config_file": bundle.config("train", "evaluate"),
+        "ckpt_path": str(trained.folder / "models" / "model.pt"),
+        "split": "training",
+        "bootstrap_resamples": 5,
+    }
+    in_process("run", **given, thresholds_path=str(evaluated / "evaluation_report.json"))
+
+    report = json.loads((tmp_path / "report" / "evaluation_report.json").read_text(encoding="utf-8"))
+    assert report["photos"]["n"] == 4
+    assert all("f1_chosen" in scores for scores in report["photos"]["labels"].values())
+    assert report["settings"]["split"] == "training"
 
 
 # --- going on after a kill -------------------------------------------------------------------------------------------
@@ -233,9 +311,11 @@ def test_it_goes_on_from_the_newest_checkpoint(interrupted: Interrupted) -> None
     assert EPOCHS // 2 < interrupted.killed_after[-1] < EPOCHS
 
 
-def test_every_epoch_is_there_once(interrupted: Interrupted) -> None:
+def test_every_epoch_is_there_once(bundle: Bundle, interrupted: Interrupted) -> None:
     assert interrupted.training.epochs == list(range(1, EPOCHS + 1))
-    assert [int(epoch) for epoch, _ in interrupted.training.curves["val_dice"]] == list(range(1, EPOCHS + 1))
+    assert [int(epoch) for epoch, _ in interrupted.training.curves[f"val_{bundle.metric}"]] == list(
+        range(1, EPOCHS + 1)
+    )
 
 
 def test_no_half_written_file_stays(interrupted: Interrupted) -> None:
@@ -305,7 +385,7 @@ def test_a_checkpoint_of_another_network_is_refused(
     interrupted: Interrupted, bundle: Bundle, data: Data, setting_error: Callable[..., str], tmp_path: Path
 ) -> None:
     shutil.copytree(interrupted.training.folder, tmp_path / "out")
-    other = {**bundle.tiny, "features": [16, 8, 8, 8, 8, 8]}
+    other = {**bundle.tiny, **bundle.changed}
 
     sentence = setting_error("run", **options(bundle, data, tmp_path / "out", EPOCHS + 1), network_def=other)
 
@@ -318,18 +398,11 @@ def test_a_checkpoint_of_another_network_is_refused(
 def test_another_network_is_one_setting(
     bundle: Bundle, data: Data, in_process: Callable[..., None], tmp_path: Path
 ) -> None:
-    network = {
-        "_target_": "UNet",
-        "spatial_dims": 2,
-        "in_channels": bundle.tiny["in_channels"],
-        "out_channels": bundle.tiny["out_channels"],
-        "channels": [8, 16, 16],
-        "strides": [2, 2],
-    }
-    in_process("run", **options(bundle, data, tmp_path, 1), network_def=network)
+    network, prefix = bundle.other
+    in_process("run", **options(bundle, data, tmp_path, 1), network_def={**network, **bundle.channels})
 
     names = torch.load(tmp_path / "models" / "model.pt", weights_only=True)
-    assert any(name.startswith("model.1.submodule") for name in names)
+    assert any(name.startswith(prefix) for name in names)
     assert Training(tmp_path).epochs == [1]
 
 
@@ -394,9 +467,9 @@ def test_two_processes_train_together(on_two_processes: Training) -> None:
     assert not any(name.startswith("module.") for name in content["network"])
 
 
-def test_only_the_first_process_writes(on_two_processes: Training) -> None:
+def test_only_the_first_process_writes(bundle: Bundle, on_two_processes: Training) -> None:
     saved = re.findall(r"weights saved to", on_two_processes.log)
-    metrics = re.findall(r"Epoch\[\d\] Metrics -- val_dice", on_two_processes.log)
+    metrics = re.findall(rf"Epoch\[\d\] Metrics -- .*val_{bundle.metric}", on_two_processes.log)
     owners = {path.name.split(".")[-2] for path in on_two_processes.folder.glob("events.out.tfevents.*")}
 
     assert 1 <= len(saved) <= 2
@@ -429,8 +502,8 @@ def altered(data: Data, tmp_path: Path) -> Callable[[str, str, str], dict[str, A
     ("split", "is_mask", "name"),
     [
         ("training", False, "image/gone.png"),
-        ("training", True, "mask/gone.png"),
-        ("validation", True, "no.png"),
+        pytest.param("training", True, "mask/gone.png", marks=pytest.mark.segmentation),
+        pytest.param("validation", True, "no.png", marks=pytest.mark.segmentation),
     ],
 )
 def test_a_list_that_names_a_missing_file(
@@ -453,8 +526,8 @@ def test_a_list_that_names_a_missing_file(
         assert "altered.json" in sentence
 
 
-def test_a_list_without_masks(bundle: Bundle, data: Data, setting_error: Callable[..., str], tmp_path: Path) -> None:
-    key = next(iter(bundle.masks))
+def test_a_list_without_truth(bundle: Bundle, data: Data, setting_error: Callable[..., str], tmp_path: Path) -> None:
+    key = next(iter(bundle.masks), "label")
     content = json.loads(data.data_list.read_text(encoding="utf-8"))
     del content["training"][2][key]
     (tmp_path / "without.json").write_text(json.dumps(content), encoding="utf-8")
@@ -465,6 +538,7 @@ def test_a_list_without_masks(bundle: Bundle, data: Data, setting_error: Callabl
     assert f"no '{key}'" in sentence
 
 
+@pytest.mark.segmentation
 @pytest.mark.parametrize("configs", [("train",), ("train", "evaluate")], ids="+".join)
 def test_image_and_label_of_different_size(
     bundle: Bundle,
@@ -485,6 +559,7 @@ def test_image_and_label_of_different_size(
         assert f"The mask {label} has 60x50 pixels, its photo 128x160" in sentence
 
 
+@pytest.mark.segmentation
 @pytest.mark.parametrize("configs", [("train",), ("train", "evaluate")], ids="+".join)
 def test_a_label_that_is_not_binary(
     bundle: Bundle,

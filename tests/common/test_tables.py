@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import SettingError
-from common.tables import read_photo_table, read_table
+from common.tables import join_table, read_photo_table, read_table, with_biomarkers
 
 NAMES = ["a/left.png", "b/left.png", "right.png"]
 
@@ -106,3 +106,45 @@ def test_a_table_that_is_no_text_is_refused(tmp_path: Path) -> None:
         read_table(path, "The table")
     with pytest.raises(SettingError, match=r"The table .*gone\.csv cannot be read"):
         read_photo_table(tmp_path / "gone.csv", NAMES)
+
+
+ITEMS = [
+    {"image": "/data/a/1_left.jpg", "name": "a/1_left.jpg"},
+    {"image": "/data/a/1_right.jpg", "name": "a/1_right.jpg"},
+]
+CDR = "image,cdr_vertical,note\n{},0.5,\n2_left.jpg,0.6,\n"
+
+
+@pytest.mark.parametrize("name", ["a/1_left.jpg", "1_left.jpg", "elsewhere/1_left.jpg"])
+def test_results_are_joined_by_path_or_file_name(tmp_path: Path, name: str) -> None:
+    joined = join_table(ITEMS, write(tmp_path, CDR.format(name)), ["cdr_vertical"])
+
+    assert [item["cdr_vertical"] for item in joined] == [0.5, None]
+    assert joined[1]["image"] == "/data/a/1_right.jpg"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (CDR.format("3_left.jpg"), "has no row of any of the 2 photos"),
+        (
+            "image,cdr_vertical\nb/1_left.jpg,0.5\nc/1_left.jpg,0.6\n",
+            "has several rows that may be those of a/1_left.jpg",
+        ),
+        (
+            "image,cdr_vertical\n1_left.jpg,large\n",
+            "has 'large' in the column 'cdr_vertical' of 1_left.jpg: give a number",
+        ),
+        ("image,cdr\n1_left.jpg,0.5\n", "has no column 'cdr_vertical'"),
+        ("image,cdr_vertical\n", "has no column 'image', or no rows"),
+    ],
+)
+def test_a_table_of_results_that_does_not_fit_is_refused(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(SettingError, match=words):
+        join_table(ITEMS, write(tmp_path, text), ["cdr_vertical"])
+
+
+def test_a_training_with_biomarkers_needs_their_table() -> None:
+    assert with_biomarkers(ITEMS, None, []) == ITEMS
+    with pytest.raises(SettingError, match="biomarkers_path is not set"):
+        with_biomarkers(ITEMS, None, ["cdr_vertical"])

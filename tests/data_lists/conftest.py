@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+import csv
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -224,6 +225,54 @@ def chase(pictures: Pictures) -> Path:
     return pictures.root
 
 
+ODIR_COLUMNS = (
+    "ID", "Patient Age", "Patient Sex", "Left-Fundus", "Right-Fundus",
+    "Left-Diagnostic Keywords", "Right-Diagnostic Keywords", *"NDGCAHMO",
+)  # fmt: skip
+ODIR_EYES = (
+    ("normal fundus", "normal fundus", "N", "NN"),
+    ("moderate non proliferative retinopathy\uff0cdrusen", "normal fundus", "DO", "DN"),
+    ("cataract", "suspected glaucoma\uff0clens dust", "GC", "CG"),
+    ("dry age-related macular degeneration", "hypertensive retinopathy", "AH", "AH"),
+    ("pathological myopia", "lens dust\uff0cnormal fundus", "M", "MN"),
+)
+"""Keywords left and right, flags, and Kaggle's label of either eye."""
+
+
+def odir_rows(patients: int = 10) -> list[dict[str, str]]:
+    """The rows of Kaggle's ``full_df.csv``, two a patient."""
+    rows = []
+    for number in range(patients):
+        left, right, flags, own = ODIR_EYES[number % len(ODIR_EYES)]
+        names = [f"{number}_left.jpg", f"{number}_right.jpg"]
+        facts = [str(number), str(40 + number), ("Female", "Male")[number % 2], *names, left, right]
+        row = dict(zip(ODIR_COLUMNS, [*facts, *(str(int(flag in flags)) for flag in "NDGCAHMO")], strict=True))
+        rows += [
+            {**row, "filepath": f"../input/{name}", "labels": f"['{label}']", "target": "[]", "filename": name}
+            for name, label in zip(names, own, strict=True)
+        ]
+    return rows
+
+
+def write_rows(path: Path, rows: list[dict[str, str]], columns: Sequence[str] | None = None) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        table = csv.DictWriter(file, columns or list(rows[0]), extrasaction="ignore")
+        table.writeheader()
+        table.writerows(rows)
+    return path
+
+
+def make_odir5k(pictures: Pictures, kaggle: bool = True, rows: list[dict[str, str]] | None = None) -> None:
+    rows = odir_rows() if rows is None else rows
+    for row in rows:
+        pictures.photo(f"{'preprocessed_images' if kaggle else 'ODIR-5K_Training_Dataset'}/{row['filename']}")
+    if kaggle:
+        write_rows(pictures.root / "full_df.csv", rows)
+    else:
+        write_rows(pictures.root / "ODIR-5K_Training_Annotations(Updated)_V2.csv", rows[::2], ODIR_COLUMNS)
+
+
 @pytest.fixture
 def make() -> dict[str, Callable[..., None]]:
     return {
@@ -236,6 +285,7 @@ def make() -> dict[str, Callable[..., None]]:
         "hrf": make_hrf,
         "idrid_disc": make_idrid_disc,
         "image_mask": make_image_mask,
+        "odir5k": make_odir5k,
         "refuge": make_refuge,
         "smdg": make_smdg,
         "stare": make_stare,

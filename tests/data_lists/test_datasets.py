@@ -42,6 +42,8 @@ LAYOUTS: dict[str, tuple[str, dict[str, Any]]] = {
     "idrid_disc, only training": ("idrid_disc", {"test": False}),
     "disc_cup_folder": ("disc_cup_folder", {}),
     "disc_cup_folder with a table": ("disc_cup_folder", {"table": True}),
+    "odir5k as on Kaggle": ("odir5k", {}),
+    "odir5k, the original table": ("odir5k", {"kaggle": False}),
     "smdg as on Kaggle": ("smdg", {}),
     "smdg with paths that are right": ("smdg", {"nested": False}),
 }
@@ -67,6 +69,7 @@ DISC_CUP = {
     "smdg": {"image", "disc", "cup"},
 }
 LAYERS = {"duke_dme": {"image", "label", "label_2"}}
+CLASSIFICATION = {"odir5k"}
 OPTIONAL = {"smdg": {"cup"}}
 WITH_FOV = {"chase_db1 with fields of view", "hrf as released", "hrf as png", "drive"}
 
@@ -92,9 +95,9 @@ def test_a_layout_gives_a_correct_list(layout: str, pictures: Any, make: Any) ->
 
     assert content["name"] == name
     assert content["seed"] == 1
-    assert content["labels"]["0"] == "background"
-    first = "NFL" if name in LAYERS else "vessel"
-    assert content["labels"]["1"] == ("optic disc outside the cup (rim)" if name in DISC_CUP else first)
+    first = "NFL" if name in LAYERS else "optic disc outside the cup (rim)" if name in DISC_CUP else "vessel"
+    if name not in CLASSIFICATION:
+        assert [content["labels"][label] for label in "01"] == ["background", first]
     assert content["licence"]
     assert bool(content["test"]) == (layout in WITH_TEST)
     for split in SPLITS:
@@ -103,7 +106,8 @@ def test_a_layout_gives_a_correct_list(layout: str, pictures: Any, make: Any) ->
     assert content["validation"]
     for first, second in (("training", "validation"), ("training", "test"), ("validation", "test")):
         assert not patients_of(content, first) & patients_of(content, second)
-    files = {**DISC_CUP, **LAYERS}.get(name, {"image", "label", "fov"} if layout in WITH_FOV else {"image", "label"})
+    usual = {"image"} if name in CLASSIFICATION else {"image", "label"} | ({"fov"} if layout in WITH_FOV else set())
+    files = {**DISC_CUP, **LAYERS}.get(name, usual)
     assert content["files"] == sorted(files)
     for item in items_of(content):
         assert files - OPTIONAL.get(name, set()) <= item.keys()

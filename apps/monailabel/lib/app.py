@@ -21,7 +21,6 @@ from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from monailabel.interfaces.exception import MONAILabelException
 from monailabel.interfaces.tasks.batch_infer import BatchInferTask
-from monailabel.interfaces.tasks.infer_v2 import InferType
 from monailabel.interfaces.tasks.strategy import Strategy
 from monailabel.interfaces.tasks.train import TrainTask
 from monailabel.tasks.activelearning.first import First
@@ -33,7 +32,7 @@ from common.errors import SettingError
 from common.label.inference import describe
 from lib.datastore import PhotoDatastore
 from lib.errors import refuse, removed_if_refused, told_to_client, unknown
-from lib.infer import BundleInfer
+from lib.infer import SERVED, BundleInfer
 from lib.strategy import AnyPhoto, Uncertainty
 from lib.train import BundleTrain
 
@@ -52,8 +51,8 @@ def chosen_bundles(conf: Mapping[str, str]) -> dict[str, Path]:
     if _ALL not in names:
         return {name: find_bundle(name) for name in names}
     bundles = available_bundles()
-    for name in [name for name, path in bundles.items() if describe(path).kind != InferType.SEGMENTATION]:
-        _logger.warning(f"The bundle {name} is left out: it gives no segmentation.")
+    for name in [name for name, path in bundles.items() if describe(path).kind not in SERVED]:
+        _logger.warning(f"The bundle {name} is left out: it gives neither masks nor probabilities.")
         del bundles[name]
     return bundles
 
@@ -157,8 +156,12 @@ class RetinaApp(MONAILabelApp):
         }
 
     def init_trainers(self) -> dict[str, TrainTask]:
-        """Fine-tuning of every bundle."""
-        return {name: BundleTrain(path, self.fine_tuned(name)) for name, path in self.bundles.items()}
+        """Fine-tuning of every bundle that gives masks, which a person can correct."""
+        return {
+            name: BundleTrain(path, self.fine_tuned(name))
+            for name, path in self.bundles.items()
+            if not describe(path).classifies
+        }
 
     def init_strategies(self) -> dict[str, Strategy]:
         """Which photo comes next."""
@@ -217,7 +220,13 @@ class RetinaApp(MONAILabelApp):
         Raises:
             HTTPException: it cannot be done.
         """
-        self.bundle_path(request.get("model"))
+        model = request.get("model")
+        self.bundle_path(model)
+        if model is not None and model not in self._trainers:
+            raise refuse(
+                HTTPStatus.BAD_REQUEST,
+                f"The bundle {model} gives no masks that could be corrected: train it by `retina train`.",
+            )
         with told_to_client(f"The training of {request.get('model')}"):
             trained: dict[str, Any] = super().train(request)
             return trained

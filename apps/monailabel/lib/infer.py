@@ -20,12 +20,14 @@ from monailabel.utils.others.generic import device_list, name_to_device
 from numpy.typing import NDArray
 
 from common.errors import SettingError
-from common.label import BundlePredictor, Prediction
+from common.label import BundlePredictor, Classification, Prediction
 from common.label.inference import describe
 from common.pictures import COLOURS, encode_label_map
 from common.pixels import NIFTI_SUFFIXES, is_nifti
 from lib.errors import refuse, told_to_client
 
+SERVED = (InferType.SEGMENTATION.value, InferType.CLASSIFICATION.value)
+"""Formats of the output of bundles that the app can serve."""
 _PICTURES = (".png", ".tif", ".bmp")
 _VOLUMES = (*NIFTI_SUFFIXES, ".nrrd")
 # The first axis of a photo points to the left and the second to the back, as ITK and so 3D Slicer read pictures.
@@ -100,6 +102,14 @@ def _sorted_box(x0: float, y0: float, x1: float, y1: float) -> list[float]:
     return [min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)]
 
 
+def _known(given: Any) -> dict[str, Any]:
+    """Check what a client knows of a photo: numbers and texts by name."""
+    known = given or {}
+    if not isinstance(known, dict) or not all(isinstance(value, int | float | str) for value in known.values()):
+        raise SettingError(f"known is {given!r}; give a number or a text for each column by its name.")
+    return known
+
+
 class BundleInfer(InferTask):
     """A bundle, served from where it stands, with its own weights or with fine-tuned ones.
 
@@ -117,13 +127,14 @@ class BundleInfer(InferTask):
         self.fine_tuned = fine_tuned
         self.settings = dict(settings)
         description = describe(bundle)
-        if description.kind != InferType.SEGMENTATION:
+        if description.kind not in SERVED:
             raise SettingError(
                 f"The bundle {bundle.name} gives an output of the format '{description.kind}', and this app serves "
-                f"'{InferType.SEGMENTATION.value}': leave it out of --conf models."
+                f"{' and '.join(SERVED)}: leave it out of --conf models."
             )
+        self.classifies = description.classifies
         super().__init__(
-            type=InferType.DEEPGROW if description.interactive else InferType.SEGMENTATION,
+            type=InferType.DEEPGROW if description.interactive else InferType(description.kind),
             labels=description.values,
             dimension=2,
             description=description.text,
@@ -172,11 +183,12 @@ class BundleInfer(InferTask):
                 self._loaded[name] = stamp, BundlePredictor(self.bundle, overrides)
             return self._loaded[name][1]
 
-    def predict(self, request: Mapping[str, Any]) -> Prediction:
-        """Segment the image of a request.
+    def predict(self, request: Mapping[str, Any]) -> Prediction | Classification:
+        """Segment or classify the image of a request.
 
         Args:
-            request: ``image`` (path); ``name``, what the client calls the image; clicks and boxes (`read_prompts`).
+            request: ``image`` (path); ``name``, what the client calls the image; clicks and boxes (`read_prompts`); for
+                a classifier ``known``, what it may be told besides: name of a column to its value.
 
         Raises:
             HTTPException: it cannot be done.
@@ -184,6 +196,12 @@ class BundleInfer(InferTask):
         name = str(request.get("name", "photo"))
         with told_to_client(f"The image {name}"):
             prompts = read_prompts(request, next(iter(self.labels)))
+            if self.classifies:
+                if prompts:
+                    raise SettingError(f"The bundle {self.bundle.name} takes no clicks and no box: leave them out.")
+                return self.predictor(request.get("device")).classify(
+                    Path(request["image"]), name, _known(request.get("known"))
+                )
             return self.predictor(request.get("device"))(Path(request["image"]), name, prompts)
 
     def __call__(self, request: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
@@ -194,7 +212,8 @@ class BundleInfer(InferTask):
                 of file, and ``output`` for polygons (``asap``, ``dsa``: a file of them; ``json``: in the parameters).
 
         Returns:
-            The label map's file, and ``biomarkers``, ``note``, ``entropy``, ``label_names`` and ``latencies``.
+            The label map's file, and ``biomarkers``, ``note``, ``entropy``, ``label_names`` and ``latencies``. Of a
+            classifier there is no file, and ``probabilities`` in place of the biomarkers.
 
         Raises:
             HTTPException: it cannot be done.
@@ -208,6 +227,14 @@ class BundleInfer(InferTask):
             )
         extension = self._extension(request)
         found = self.predict(request)
+        if isinstance(found, Classification):
+            return None, {
+                "label_names": values,
+                "probabilities": found.probabilities,
+                "note": found.note,
+                "entropy": found.entropy,
+                "latencies": {"total": round(time.monotonic() - start, 3)},
+            }
         labels, masks = found.labels, found.masks
         if structure:
             values, masks = {structure: 1}, {structure: masks[structure]}

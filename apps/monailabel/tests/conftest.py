@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import json
 import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,9 +22,11 @@ import httpx
 import nibabel
 import numpy as np
 import pytest
+import torch
+from monai.bundle import ConfigParser
 from numpy.typing import NDArray
 
-from common.bundles import available_bundles, open_bundle
+from common.bundles import available_bundles, has_weights, open_bundle
 from common.label.inference import describe
 from common.phantoms import fundus_phantom, oct_phantom
 from common.pixels import read_pixels
@@ -45,15 +49,33 @@ TRAINING: Mapping[str, Mapping[str, Any]] = {
     "oct_layer_segmentation": {"columns": 128, "rows": 128, "strip_columns": 64, "strip_rows": 96},
 }
 OF_SCANS = ("oct_layer_segmentation",)
-BUNDLES = list(available_bundles())
+CLASSIFIERS = [name for name, path in available_bundles().items() if describe(path).classifies]
+BUNDLES = [name for name in available_bundles() if name not in CLASSIFIERS]
 THREADS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+
+@functools.cache
+def random_weights(bundle: str) -> str:
+    """Weights for a classifier that ships none yet."""
+    parser = ConfigParser.load_config_file(str(available_bundles()[bundle] / "configs" / "inference.json"))
+    path = Path(tempfile.mkdtemp()) / "model.pt"
+    torch.save(ConfigParser(parser).get_parsed_content("network_def").state_dict(), path)
+    return str(path)
+
+
+def settings_of(bundle: str) -> dict[str, Any]:
+    """Ids of `inference.json` with which a bundle is served here."""
+    settings = dict(INFERENCE.get(bundle, {}))
+    if bundle in CLASSIFIERS and not has_weights(available_bundles()[bundle]):
+        settings["ckpt_path"] = random_weights(bundle)
+    return settings
 
 
 def conf() -> dict[str, str]:
     """What `--conf` gives the app."""
     given = {"models": "all"}
-    for bundle, ids in INFERENCE.items():
-        given |= {f"{bundle}.{name}": json.dumps(value) for name, value in ids.items()}
+    for bundle in available_bundles():
+        given |= {f"{bundle}.{name}": json.dumps(value) for name, value in settings_of(bundle).items()}
     return given
 
 
@@ -296,7 +318,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory, bundle: str, photos: Path
 
 def run_bundle(bundle: str, photos: Path, output: Path) -> Own:
     """Run a bundle on a folder of photos, with the server's settings."""
-    settings = {"dataset_dir": str(photos), "output_dir": str(output), **INFERENCE.get(bundle, {})}
+    settings = {"dataset_dir": str(photos), "output_dir": str(output), **settings_of(bundle)}
     open_bundle(available_bundles()[bundle], ["inference.json"], settings).run()
     table = csv.DictReader(io.StringIO((output / "results.csv").read_text(encoding="utf-8")))
     return Own(output, {row["image"]: row for row in table})
@@ -306,6 +328,19 @@ def run_bundle(bundle: str, photos: Path, output: Path) -> Own:
 def own(tmp_path_factory: pytest.TempPathFactory, pictures: Path, bundle: str) -> Own:
     """What each bundle writes when it is run on the folder of pictures."""
     return run_bundle(bundle, pictures, tmp_path_factory.mktemp("own"))
+
+
+@pytest.fixture(scope="session", params=CLASSIFIERS)
+def classifier(request: pytest.FixtureRequest) -> str:
+    """The name of each bundle that classifies."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(scope="session")
+def own_classes(tmp_path_factory: pytest.TempPathFactory, photos: Path, classifier: str) -> Own:
+    """What each classifier writes."""
+    return run_bundle(classifier, photos, tmp_path_factory.mktemp("own_classes"))
 
 
 @pytest.fixture(scope="session")

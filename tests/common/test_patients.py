@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from common.patients import combine_eyes, patient_from_name, patient_rows, patient_table
+
+
+@pytest.mark.parametrize(
+    ("name", "patient"),
+    [
+        ("12_left.jpg", "12"),
+        ("12_Right.JPG", "12"),
+        ("clinic A/p-7 OD.png", "clinic A/p-7"),
+        ("a.b-OS.tif", "a.b"),
+        ("left.jpg", None),
+        ("left/12.jpg", None),
+        ("12_left_2.jpg", None),
+        ("12.jpg", None),
+        ("bright.jpg", None),
+    ],
+)
+def test_the_patient_stands_before_the_eye(name: str, patient: str | None) -> None:
+    assert patient_from_name(name) == patient
+
+
+def test_a_patient_is_normal_when_both_eyes_are_and_has_what_one_has() -> None:
+    values = np.array([[0.8, 0.1, 0.3], [0.5, 0.6, 0.2]])
+
+    np.testing.assert_allclose(combine_eyes(values, ["N", "D", "G"]), [0.4, 0.6, 0.3])
+    np.testing.assert_allclose(combine_eyes(values, ["D", "G", "N"]), [0.8, 0.6, 0.06])
+    np.testing.assert_allclose(combine_eyes(values[:, :1], ["DR"]), [0.8])
+    np.testing.assert_array_equal(combine_eyes(np.array([[1, 0], [0, 1]], bool), ["N", "D"]), [0, 1])
+
+
+def test_patients_are_in_the_order_of_their_numbers_and_in_the_format_of_submissions() -> None:
+    photos: list[tuple[str, dict[str, float]]] = [
+        ("10", {"N": 0.5, "D": 0.25}),
+        ("9", {"N": 1, "D": 0}),
+        ("x", {"N": 0, "D": 1}),
+        ("10", {"N": 0.5, "D": 0.75}),
+    ]
+
+    rows = patient_rows(photos, ["N", "D"])
+
+    assert list(rows) == ["9", "10", "x"]
+    assert patient_table(rows, ["N", "D"]) == b"ID,N,D\n9,1,0\n10,0.25,0.75\nx,0,1\n"
