@@ -344,6 +344,8 @@ class Run(Iterator[Examination]):
         try:
             for prepared in self._examiner._prepare(items):
                 yield self._examiner._examine(prepared, self.folder)
+            versions = {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
+            self.folder.write_record(disclaimer=DISCLAIMER, versions=versions)
             finish(self.folder, self._examiner.entries, DISCLAIMER)
             this = {
                 "started": started.isoformat(timespec="seconds"),
@@ -353,8 +355,7 @@ class Run(Iterator[Examination]):
                 "skipped": self.folder.skipped,
                 "failed": self.folder.failed,
             }
-            versions = {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
-            self.folder.write_record(disclaimer=DISCLAIMER, versions=versions, runs=[*runs, this])
+            self.folder.write_record(runs=[*runs, this])
         finally:
             self.folder.close()
 

@@ -10,6 +10,7 @@ import csv
 import json
 import math
 import os
+import re
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -158,7 +159,9 @@ def write_report(folder: ExaminationFolder, entries: Sequence[Entry], disclaimer
         "failures": failures[:_MOST_FAILURES],
         "more_failures": len(failures) > _MOST_FAILURES,
         "bundles": list(bundles.values()),
-        "histograms": [_histogram(name, plotted[name], values) for name, values in totals.plotted()],
+        "histograms": [
+            _histogram(name, plotted[name], bundles[plotted[name].name], values) for name, values in totals.plotted()
+        ],
         "sources": SOURCES,
         "pages": names,
         "per_page": CARDS_PER_PAGE,
@@ -194,9 +197,14 @@ def _about(entry: Entry) -> dict[str, Any]:
         "version": metadata["version"],
         "description": metadata["description"],
         "data": metadata["data_source"],
-        "classes": metadata["pred_classes"],
+        "labels": label_names(metadata),
         "performance": performance(metadata),
     }
+
+
+def label_names(metadata: Mapping[str, Any]) -> dict[str, str]:
+    """The names of a classifier's labels, which its metadata give in ``label_classes`` as ``G (glaucoma)``."""
+    return dict(re.findall(r"(\w+) \(([^()]+)\)", metadata["label_classes"]))
 
 
 def performance(metadata: Mapping[str, Any]) -> str:
@@ -221,9 +229,10 @@ def _card(
             continue
         paths = set(file_columns(cells))
         for column, place in cells.items():
-            if place.startswith("masks/"):
-                key = column.replace("mask_", "")
-                layers.append(_layer(key, small.with_name(f"{small.stem}_{key}.png"), place))
+            key = column.replace("mask_", "")
+            picture = small.with_name(f"{small.stem}_{key}.png")
+            if place.startswith("masks/") and picture.is_file():
+                layers.append(_layer(key, picture, place))
         found = {_plain(column, entry): cell for column, cell in cells.items() if column not in paths}
         chances = {column: cell for column, cell in found.items() if column.startswith("p_")}
         measured = {column: cell for column, cell in found.items() if column not in chances}
@@ -232,10 +241,9 @@ def _card(
             {
                 "title": about["title"],
                 "performance": about["performance"],
-                "classes": about["classes"],
                 "measured": [_measured(shown, measured[shown.column]) for shown in first_shown(measured)],
                 "all": [(column, cell) for column, cell in measured.items()],
-                "chances": [(name[2:], float(cell)) for name, cell in chances.items() if cell],
+                "chances": [(_label(name[2:], about), float(cell)) for name, cell in chances.items() if cell],
                 "files": [(Path(cells[path]).name, quote(cells[path])) for path in cells if path in paths],
             }
         )
@@ -246,6 +254,11 @@ def _card(
         "layers": layers,
         "sections": sections,
     }
+
+
+def _label(label: str, about: Mapping[str, Any]) -> str:
+    """A label as it is shown: ``G, glaucoma``."""
+    return f"{label}, {about['labels'][label]}" if label in about["labels"] else label
 
 
 def _layer(key: str, picture: Path, place: str) -> dict[str, str]:
@@ -275,11 +288,11 @@ def _measured(shown: Shown, cell: str) -> dict[str, Any]:
     return {"shown": shown, "value": value, "outside": outside}
 
 
-def _histogram(column: str, entry: Entry, values: Sequence[float]) -> dict[str, Any]:
+def _histogram(column: str, entry: Entry, about: Mapping[str, Any], values: Sequence[float]) -> dict[str, Any]:
     """The bars of a histogram, in percent of its width and height."""
     plain = _plain(column, entry)
     chance = _is_probability(column, entry)
-    shown = Shown(column, f"Probability of {plain[2:]}") if chance else shown_as(plain)
+    shown = Shown(column, f"Probability of {_label(plain[2:], about)}") if chance else shown_as(plain)
     numbers = np.asarray(values) * shown.factor
     limits = (0.0, 1.0) if chance else (float(numbers.min()), float(numbers.max()))
     if limits[0] == limits[1]:

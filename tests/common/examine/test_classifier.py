@@ -58,4 +58,4 @@ def test_probabilities_are_those_of_the_bundle_alone(with_classifier: Path, tmp_
     assert report.count('class="chance"') == 2 * 8
     metadata = json.loads((with_classifier / NAME / "configs" / "metadata.json").read_text())
     assert f"Measured performance: macro AUC {metadata['eval_metrics']['macro_auc']:.3g}" in report
-    assert "Probability of G" in report
+    assert "Probability of G, glaucoma" in report

@@ -136,6 +136,52 @@ def test_examinations(draw_photo: Draw, draw_scan: Draw, examiner: Examiner, tmp
     assert "report.html" in run.summary()
 
 
+def test_what_a_table_says(examiner: Examiner, tmp_path: Path, draw_photo: Draw, draw_scan: Draw) -> None:
+    draw_photo(tmp_path / "a.png", 1)
+    draw_scan(tmp_path / "b.png", 2)
+    draw_scan(tmp_path / "c.png", 3)
+    lines = [
+        "path,patient,eye,age,sex,pixel_size,modality",
+        "a.png,007,left,60,m,8,",
+        "b.png,7,,,,8,",
+        "c.png,,,,,,fundus",
+    ]
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    assert [one.failure for one in examiner.run(tmp_path / "t.csv", tmp_path / "out")] == [None] * 3
+    one, two, three = rows_of(tmp_path / "out")
+    assert [one[name] for name in ("patient", "eye", "age", "sex", "pixel_size_um")] == [
+        "007",
+        "OS",
+        "60.0",
+        "male",
+        "8.0",
+    ]
+    assert float(one["vessel_calibre_mean_um"]) == pytest.approx(8 * float(one["vessel_calibre_mean_px"]), rel=1e-5)
+    assert two["modality"] == "oct"
+    assert two["note"] == "the table's pixel_size is that of fundus photos and was not used"
+    assert three["modality"] == "fundus"
+
+
+def test_some_of_the_bundles(examiner: Examiner, tmp_path: Path, draw_photo: Draw) -> None:
+    part = examiner.only(["disc_cup_segmentation"])
+    (one,) = part.run(draw_photo(tmp_path / "a.png", 1), tmp_path / "out")
+    assert list(one.masks) == ["disc", "cup"]
+    assert "vessel_density" not in one.row
+    with pytest.raises(SettingError, match="disc_cup_hqsam_segmentation is not loaded"):
+        examiner.only(["disc_cup_hqsam_segmentation"])
+
+
+def test_nothing_is_left_of_an_earlier_run(examiner: Examiner, tmp_path: Path, draw_photo: Draw) -> None:
+    photo = draw_photo(tmp_path / "in" / "a.png", 1)
+    list(examiner.run(tmp_path / "in", tmp_path / "out"))
+    assert (tmp_path / "out" / "report.html").exists()
+    photo.write_bytes(b"")
+    list(examiner.run(tmp_path / "in", tmp_path / "out", overwrite=True))
+    for name in ("results.csv", "results.parquet", "report.html"):
+        assert not (tmp_path / "out" / name).exists()
+    assert failures_of(tmp_path / "out") == {"a.png": "is empty (0 bytes)"}
+
+
 def test_columns_do_not_depend_on_what_comes_first(
     draw_photo: Draw, draw_scan: Draw, examiner: Examiner, tmp_path: Path
 ) -> None:
