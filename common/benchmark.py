@@ -6,6 +6,8 @@ are of numbers taken in one run, in turn, so that what else the machine does mee
 
 from __future__ import annotations
 
+import json
+import os
 import platform
 import statistics
 import subprocess
@@ -33,6 +35,7 @@ SIZES = {
 """What is measured unless sizes are given: width x height of the pictures, by the kind of picture."""
 
 MAX_GIGABYTES = 2.5
+EXAMINATION_SIZE, EXAMINATION_GIGABYTES = "1752x1168", 3.0
 _EAGER, _BFLOAT16 = "eager, float32", "eager, bfloat16 autocast"
 _CROP = 64
 _SLOW = 4.0
@@ -67,7 +70,9 @@ class Size:
         return f"{self.width}x{self.height}"
 
 
-def run_benchmark(bundles: Sequence[str], output: str | Path, sizes: Sequence[str], repeats: int) -> int:
+def run_benchmark(
+    bundles: Sequence[str], output: str | Path, sizes: Sequence[str], repeats: int, photos: int = 0
+) -> int:
     """Measure bundles, print Markdown tables and write them to a file.
 
     Args:
@@ -75,6 +80,7 @@ def run_benchmark(bundles: Sequence[str], output: str | Path, sizes: Sequence[st
         output: the file.
         sizes: width x height of the pictures; those of `SIZES` for the bundle's kind of picture when there is none.
         repeats: measurements of which the median is taken, at least 1.
+        photos: number of photos on which `retina examine` is measured, where no bundles are named; 0 for not at all.
 
     Returns:
         The exit code 0.
@@ -84,6 +90,8 @@ def run_benchmark(bundles: Sequence[str], output: str | Path, sizes: Sequence[st
     """
     if repeats < 1:
         raise SettingError(f"--repeats is {repeats}: give 1 or more.")
+    if photos < 0:
+        raise SettingError(f"--photos is {photos}: give 1 or more, or 0 to leave `retina examine` out.")
     target = Path(output)
     if not target.resolve().parent.is_dir():
         raise SettingError(f"The folder of --output {target} does not exist: make it, or give another file.")
@@ -103,12 +111,14 @@ def run_benchmark(bundles: Sequence[str], output: str | Path, sizes: Sequence[st
         drawn: dict[tuple[str, Size], Path] = {}
         for folder in folders:
             modality = DEMO_INPUTS[folder.name].modality if folder.name in DEMO_INPUTS else "fundus"
-            photos = {}
+            pictures = {}
             for size in given or [Size.parse(size) for size in SIZES[modality]]:
                 if (modality, size) not in drawn:
                     drawn[modality, size] = _draw_photo(Path(temporary), size, modality)
-                photos[size] = drawn[modality, size]
-            parts.append(_measure_bundle(folder, photos, Path(temporary), repeats))
+                pictures[size] = drawn[modality, size]
+            parts.append(_measure_bundle(folder, pictures, Path(temporary), repeats))
+        if photos and not bundles:
+            parts.append(_measure_examination(photos, Path(temporary)))
     text = f"{_machine()}\n\n" + "\n".join(parts)
     target.write_text(text, encoding="utf-8")
     print(text)
@@ -171,16 +181,49 @@ def _measure_bundle(bundle: Path, photos: dict[Size, Path], temporary: Path, rep
     return "\n".join([*lines, "", *networks, ""])
 
 
+def _measure_examination(photos: int, temporary: Path) -> str:
+    """Measure `retina examine` on many photos, and on a tenth of them; gives its table."""
+    size = Size.parse(EXAMINATION_SIZE)
+    lines = [
+        "## retina examine",
+        "",
+        f"Seconds per photo of {size} from the first photo to the written report, and their ratio to the time of the "
+        f"networks alone in the same run (at most {MAX_RATIO}); peak memory of the process (at most "
+        f"{EXAMINATION_GIGABYTES:g} GB).",
+        "",
+        "| photos | networks | all | all / networks | memory |",
+        "|---:|---:|---:|---:|---:|",
+    ]
+    (photo,) = _draw_photo(temporary / "examination", size, "fundus").iterdir()
+    for count in sorted({max(1, photos // 10), photos}):
+        _note(f"retina examine: {count} photos")
+        folder, output = temporary / f"photos_{count}", temporary / f"examined_{count}"
+        folder.mkdir()
+        for number in range(count):
+            os.link(photo, folder / f"{number:05d}{photo.suffix}")
+        command = [sys.executable, "-m", "common.cli", "examine", str(folder), str(output)]
+        gigabytes = _peak_gigabytes(command, "The examination")
+        (run,) = json.loads((output / "run.json").read_text(encoding="utf-8"))["runs"]
+        seconds, networks = run["seconds"] / count, run["network_seconds"] / count
+        lines.append(f"| {count} | {networks:.3f} | {seconds:.3f} | {seconds / networks:.2f} | {gigabytes:.2f} GB |")
+    return "\n".join([*lines, ""])
+
+
 def _peak_memory(bundle: Path, photos: Path, output: Path) -> float:
-    """Gigabytes that a fresh process with the real inference takes at most.
+    """Gigabytes that a fresh process with the real inference takes at most."""
+    return _peak_gigabytes(inference_command(bundle, photos, output), f"The inference of {bundle.name}")
+
+
+def _peak_gigabytes(command: Sequence[str], what: str) -> float:
+    """Gigabytes that a fresh process takes at most.
 
     A small process starts it and asks for the peak of its child: a process takes over, as its own peak, that of the
     one that it was started from, and this one may be large.
     """
-    command = [sys.executable, "-c", _MEASURE, *inference_command(bundle, photos, output)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    measured = [sys.executable, "-c", _MEASURE, *command]
+    done = subprocess.run(measured, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SettingError(f"The inference of {bundle.name} failed: {reason_in(done.stderr)}")
+        raise SettingError(f"{what} failed: {reason_in(done.stderr)}")
     # Linux counts in kilobytes, macOS in bytes.
     return int(done.stdout) / (1e9 if sys.platform == "darwin" else 1e6 / 1.024)
 

@@ -9,6 +9,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import fire
@@ -70,6 +71,44 @@ class Commands:
         return _infer(bundle, input, output, overrides)
 
     @_deferred
+    def examine(
+        self,
+        input: str,
+        output: str,
+        *,
+        bundles: str | Sequence[str] | None = None,
+        pixel_size: float | None = None,
+        axial_scale: float | None = None,
+        lateral_scale: float | None = None,
+        resume: bool = True,
+        overwrite: bool = False,
+        workers: int = 0,
+        device: str | None = None,
+    ) -> int:
+        """Run every bundle on photos and OCT B-scans: one table, masks, overlays and a report to look at.
+
+        OUTPUT gets results.csv and results.parquet (a row per photo), masks/, overlays/, report.html, run.json, and
+        failures.csv where there are some. B-scans are told from fundus photos by what is on them. Started again after
+        an interruption it goes on. For research; not a medical device. Exit codes as those of infer.
+
+        Args:
+            input: a photo or B-scan, a folder (its sub-folders too), or a CSV table with the column path and any of
+                patient, eye, age, sex, pixel_size, modality (fundus or oct).
+            output: folder for the results; it is made.
+            bundles: names, separated by commas; by default all that have weights, but disc_cup_hqsam_segmentation.
+            pixel_size: micrometres of one pixel of the fundus photos.
+            axial_scale: micrometres of one row of the B-scans.
+            lateral_scale: micrometres of one column of the B-scans.
+            resume: go on with what an earlier run has done; with --resume False, a folder with results is refused.
+            overwrite: do everything again.
+            workers: processes that read and prepare photos meanwhile.
+            device: cpu, cuda or cuda:1; by default the GPU where there is one.
+        """
+        names = None if bundles is None else _names(bundles)
+        scales = {"pixel_size": pixel_size, "axial_scale": axial_scale, "lateral_scale": lateral_scale}
+        return _examine(input, output, names, resume, overwrite, {**scales, "workers": workers, "device": device})
+
+    @_deferred
     def train(self, bundle: str, dataset_dir: str, data_list: str, output: str, **overrides: Any) -> int:
         """Train a bundle on your own data, or go on with a training that was stopped.
 
@@ -107,6 +146,43 @@ class Commands:
         """
         given = {"dataset_dir": dataset_dir, "data_list": data_list, "output_dir": output}
         return _train(bundle, ["train.json", "evaluate.json"], given, overrides)
+
+    @_deferred
+    def serve(
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 7860,
+        bundles: str | Sequence[str] | None = None,
+        device: str | None = None,
+        max_files: int = 20,
+        max_megabytes: float = 50,
+        keep_minutes: float = 60,
+    ) -> int:
+        """Serve a page in the browser: photos and B-scans in, overlays, biomarkers and probabilities out.
+
+        Needs Gradio: pip install -e ".[web]" in the folder of the repository. What is uploaded is removed when its
+        session ends. The page has no password: whoever reaches the address can use it. For research; not a medical
+        device.
+
+        Args:
+            host: address to listen on; 0.0.0.0 lets other computers in.
+            port: port to listen on; 0 takes a free one.
+            bundles: names, separated by commas; by default all that have weights, but disc_cup_hqsam_segmentation.
+            device: cpu, cuda or cuda:1; by default the GPU where there is one.
+            max_files: how many files can be examined at once.
+            max_megabytes: how large each of them may be.
+            keep_minutes: how long files stay of a session that asks for nothing.
+        """
+        if find_spec("gradio") is None:
+            raise SettingError(
+                'The page needs Gradio: install it with pip install -e ".[web]" in the folder of the repository.'
+            )
+        from common.page import PageSettings, serve
+
+        names = None if bundles is None else _names(bundles)
+        serve(PageSettings(str(host), port, names, device, max_files, max_megabytes, keep_minutes))
+        return 0
 
     @_deferred
     def ablate(
@@ -262,6 +338,7 @@ class Commands:
         output: str = "benchmark.md",
         sizes: Any = (),
         repeats: int = 3,
+        photos: int = 200,
     ) -> int:
         """Measure the speed and the memory of the bundles on this machine, as Markdown tables.
 
@@ -272,10 +349,11 @@ class Commands:
             output: Markdown file to write.
             sizes: width x height of the pictures, separated by commas; usual ones for photos and for B-scans if empty.
             repeats: measurements of which the median is taken.
+            photos: number of photos on which `retina examine` is measured, where no bundles are named; 0 for none.
         """
         from common.benchmark import run_benchmark
 
-        return run_benchmark(_names(bundles), str(output), _names(sizes), repeats)
+        return run_benchmark(_names(bundles), str(output), _names(sizes), repeats, photos)
 
 
 def _names(value: Any) -> list[str]:
@@ -320,6 +398,31 @@ def _infer(bundle: str, photos: str, output: str, overrides: Mapping[str, Any]) 
         workflow.run()
     workflow.finalize()
     print(results.summary())
+    return ALL_FAILED if results.failed and not results.written and not results.skipped else 0
+
+
+def _examine(
+    photos: str, output: str, bundles: Sequence[str] | None, resume: bool, overwrite: bool, options: Mapping[str, Any]
+) -> int:
+    print("Loading the bundles", file=sys.stderr)
+    from tqdm import tqdm
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
+    from common.examine import TABLE, Examiner
+    from common.results import check_flag
+
+    flags = {"resume": check_flag("resume", resume), "overwrite": check_flag("overwrite", overwrite)}
+    examiner = Examiner(bundles, **options)
+    for entry in TABLE:
+        if bundles is None and entry.by_default and entry.missing:
+            print(f"Left out: {entry.missing}", file=sys.stderr)
+    run = examiner.run(photos, output, **flags)
+    with tqdm(run, total=run.total, desc="examine", unit="photo") as bar, logging_redirect_tqdm():
+        for examination in bar:
+            if examination.failure:
+                bar.write(f"{examination.image} failed: {examination.failure}", file=sys.stderr)
+    print(run.summary())
+    results = run.folder
     return ALL_FAILED if results.failed and not results.written and not results.skipped else 0
 
 

@@ -303,24 +303,54 @@ def list_photos(
             f"The input {given} holds no {kind}: {len(names)} files, none ending in "
             f"{', '.join(sorted(suffixes))}.{also[:1000]}"
         )
-    known: Mapping[str, Mapping[str, Any]] = {} if table_path is None else read_photo_table(table_path, photos, further)
-    results.bind_input(folder)
-    photos, unreadable = _expand(folder, photos)
-    outputs = _output_names(photos, results.outputs)
-    _check_outputs(outputs.values(), output, inputs)
+    known = {} if table_path is None else read_photo_table(table_path, photos, further)
     for name in names:
         if PurePosixPath(name).suffix.lower() not in suffixes:
             failures[name] = f"its suffix is not that of a {kind}"
+    return name_items(folder, photos, results, known, failures)
+
+
+def name_items(
+    folder: Path,
+    names: Sequence[str],
+    results: ResultFolder,
+    known: Mapping[str, Mapping[str, Any]],
+    failures: Mapping[str, str],
+) -> list[dict[str, Any]]:
+    """Make the items of images that were found, leave out those that are done, and record what cannot be used.
+
+    Args:
+        folder: the input folder.
+        names: paths of the images, relative to it.
+        results: the folder of the results.
+        known: what is known of each image.
+        failures: what cannot be used, and why.
+
+    Returns:
+        The items, see `list_photos`.
+
+    Raises:
+        SettingError: results would lie among the inputs, or are those of another input folder.
+    """
+    results.bind_input(folder)
+    names, unreadable = _expand(folder, names)
+    outputs = _output_names(names, results.outputs)
+    _check_outputs(outputs.values(), results.folder.resolve(), folder.resolve())
     for name in sorted(failures):
         results.add_failure(name, "list", failures[name])
     for name, reason in unreadable.items():
         results.add_failure(name, "read", reason)
     items = [
-        {**known.get(name, {}), "image": str(folder / name), "name": name, "output_name": outputs[name]}
-        for name in photos
+        {
+            **known.get(name, known.get(split_address(name)[0].as_posix(), {})),
+            "image": str(folder / name),
+            "name": name,
+            "output_name": outputs[name],
+        }
+        for name in names
         if name not in results.done
     ]
-    results.skipped = len(photos) - len(items)
+    results.skipped = len(names) - len(items)
     return items
 
 

@@ -76,10 +76,11 @@ class DemoResult:
 
 
 def run_demo(output: str | Path, count: int) -> int:
-    """Draw phantoms, run every bundle that has weights on them, print a table.
+    """Draw phantoms, run every bundle that has weights on them, print a table, and examine them all at once.
 
     Args:
-        output: folder for ``phantoms_<count>``, ``oct_phantoms_<count>`` and one folder of results per bundle.
+        output: folder for ``phantoms_<count>``, ``oct_phantoms_<count>``, one folder of results per bundle, and
+            ``examination`` with the report of `common.examine`.
         count: number of phantoms.
 
     Returns:
@@ -115,7 +116,23 @@ def run_demo(output: str | Path, count: int) -> int:
             print(f"{result.bundle}: images with a probability of at least 0.5: {counts}")
         if result.problem:
             print(f"{result.bundle}: {result.problem}", file=sys.stderr)
-    return int(any(result.problem or result.done < result.images for result in results))
+    if any(result.problem or result.done < result.images for result in results):
+        return 1
+    pictures = sorted({phantoms[DEMO_INPUTS[name].modality] / DEMO_INPUTS[name].photos for name in shown})
+    return _examine_all([path for pictured in pictures for path in sorted(pictured.iterdir())], folder)
+
+
+def _examine_all(pictures: list[Path], folder: Path) -> int:
+    """Run `retina examine` on the phantoms; gives the exit code."""
+    from common.examine import available, examine
+
+    if not any(entry.by_default for entry in available()):
+        return 0
+    run = examine(pictures, folder / "examination", overwrite=True)
+    for _ in tqdm(run, total=run.total, desc="examine", unit="image"):
+        pass
+    print(f"\nEverything at once, by `retina examine`: open {folder / 'examination' / 'report.html'} in a browser.")
+    return int(run.folder.failed > 0)
 
 
 def _draw_phantoms(folder: Path, count: int, modality: str) -> None:

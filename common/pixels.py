@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,22 @@ NIFTI_SUFFIXES = (".nii", ".nii.gz")
 """What viewers of volumes save pictures as; `read_pixels` reads them, folders of photos are not searched for them."""
 _BITS_PER_SAMPLE, _ORIENTATION = 258, 274
 _PNG_COLOUR_TYPES = (2, 6)
+_SHARED: ContextVar[dict[Path, NDArray[np.uint8]] | None] = ContextVar("shared pixels", default=None)
+
+
+@contextmanager
+def shared_pixels(pixels: dict[Path, NDArray[np.uint8]]) -> Iterator[None]:
+    """Have `read_pixels` decode each file once, as long as this lasts, for several bundles that read the same photo.
+
+    Args:
+        pixels: path to pixels ``(H, W)`` or ``(H, W, 3)``; what is read is added, and what is there is not read. They
+            are given out read-only.
+    """
+    token = _SHARED.set(pixels)
+    try:
+        yield
+    finally:
+        _SHARED.reset(token)
 
 
 def _to_uint8(values: NDArray[Any]) -> NDArray[np.uint8]:
@@ -172,6 +191,17 @@ def read_pixels(path: str | Path) -> NDArray[np.uint8]:
         UnreadableImageError: the file is missing, empty, truncated, no image, or of a kind that is not supported.
     """
     path = Path(path)
+    shared = _SHARED.get()
+    if shared is None:
+        return _read(path)
+    if path not in shared:
+        shared[path] = _read(path)
+        shared[path].flags.writeable = False
+    return shared[path]
+
+
+def _read(path: Path) -> NDArray[np.uint8]:
+    """Read and decode a file."""
     try:
         content = path.read_bytes()
     except OSError as error:

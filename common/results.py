@@ -38,6 +38,15 @@ def _cell(value: Any) -> Any:
     return "" if math.isnan(value) else f"{value:.6g}"
 
 
+def rounded(row: Mapping[str, Any]) -> dict[str, float | None]:
+    """The numbers of a row as they come back from its table: with six significant digits, and None for NaN."""
+    return {
+        name: None if math.isnan(value) else float(_cell(value))
+        for name, value in row.items()
+        if isinstance(value, float)
+    }
+
+
 def _end_of_last_row(content: bytes) -> int:
     """Where the last whole row of a table ends: a line break inside quotes ends none."""
     end = position = quotes = 0
@@ -205,12 +214,15 @@ class ResultFolder:
         if not self.done:
             self.results.unlink(missing_ok=True)
             _sync(self.folder)
-        content = (json.dumps(self._settings, indent=4, ensure_ascii=False) + "\n").encode("utf-8")
         if not self._settings:
             self.run.unlink(missing_ok=True)
         elif self._earlier != self._settings:
-            self._replace(self.run, content, durably=True)
+            self._write_run()
         self._begun = True
+
+    def _write_run(self) -> None:
+        content = json.dumps(self._settings, indent=4, ensure_ascii=False) + "\n"
+        self._replace(self.run, content.encode("utf-8"), durably=True)
 
     def _read_earlier_rows(self) -> None:
         content = self.results.read_bytes()

@@ -16,19 +16,14 @@ from typing import Any
 import numpy as np
 import torch
 from monai.bundle import ConfigParser
-from monai.data import DataLoader, Dataset
-from monai.engines import SupervisedEvaluator
 from monai.inferers import Inferer
-from monai.transforms import Compose
 from numpy.typing import NDArray
 
-from common.bundles import open_bundle
 from common.errors import SettingError
 from common.label.labels import entropy, label_map, label_values
 from common.readers import to_picture
+from common.runner import BundleRunner
 
-# What belongs to runs over a folder; everything else of the bundle's evaluator is taken as it is.
-_OF_A_RUN = ("_target_", "results", "val_data_loader", "val_handlers")
 _PLACES_PROMPTS = "common.transforms.PlacePromptsd"
 _KEPT_IMAGES = 8
 CLASSIFICATION = "classification"
@@ -130,10 +125,9 @@ class _Kept:
 class BundlePredictor:
     """A bundle, ready to segment, or to classify, one image after the other.
 
-    Preprocessing, network, inferer and postprocessing are those that the bundle's ``inference.json`` defines, run by
-    MONAI's `SupervisedEvaluator`, so that a mask is the one that the bundle's own run writes, pixel for pixel. It can
-    be called from several threads: one image is done at a time. Of the last images that were given with prompts, what
-    the preprocessing and the encoder made of them is kept, so that a further click costs little more than the decoder.
+    A mask is the one that the bundle's own run writes, pixel for pixel (`common.runner.BundleRunner`). It can be called
+    from several threads: one image is done at a time. Of the last images that were given with prompts, what the
+    preprocessing and the encoder made of them is kept, so that a further click costs little more than the decoder.
 
     Args:
         bundle: the bundle's folder.
@@ -148,26 +142,17 @@ class BundlePredictor:
         self.description = describe(bundle)
         self._lock = threading.Lock()
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
-        workflow = open_bundle(bundle, ["inference.json"], settings)
-        parser: ConfigParser = workflow.parser
-        self._preprocessing: Compose = parser.get_parsed_content("preprocessing")
+        self._runner = BundleRunner(bundle, settings)
         self._place_prompts: Any = None
         if self.description.interactive:
-            number = [entry["_target_"] for entry in parser["preprocessing"]["transforms"]].index(_PLACES_PROMPTS)
-            self._place_prompts = self._preprocessing.transforms[number]
+            steps = self._runner.parser["preprocessing"]["transforms"]
+            number = [entry["_target_"] for entry in steps].index(_PLACES_PROMPTS)
+            self._place_prompts = self._runner.preprocessing.transforms[number]
+        parser = self._runner.parser
         self._columns: Mapping[str, Any] = (
             parser.get_parsed_content("columns") if self.description.classifies and "columns" in parser else {}
         )
-        self._collate = parser.get_parsed_content("dataloader#collate_fn")
-        parts = {
-            name: parser.get_parsed_content(f"evaluator#{name}")
-            for name in parser["evaluator"]
-            if name not in _OF_A_RUN
-        }
-        self._evaluator = SupervisedEvaluator(val_data_loader=[], **parts)
-        self._evaluator.logger.setLevel("WARNING")
-        self._inferer: Inferer = parts["inferer"]
-        self.network: torch.nn.Module = parts["network"]
+        self.network: torch.nn.Module = self._runner.network
 
     def __call__(self, image: Path, name: str, prompts: Mapping[str, Any] | None = None) -> Prediction:
         """Segment one image.
@@ -228,8 +213,8 @@ class BundlePredictor:
                 f"{', '.join(self._columns) or 'none'}."
             )
         with self._lock:
-            item = self._preprocessing({**(known or {}), "image": str(image), "name": name})
-            data = self._run(item, self._inferer)
+            item = self._runner.preprocessing({**(known or {}), "image": str(image), "name": name})
+            data = self._runner.run(item)
         probability = torch.as_tensor(data["pred"]).float().cpu().numpy()
         probabilities = {label: float(p) for label, p in zip(self.description.values, probability, strict=True)}
         uncertainty = _as_json(entropy(probability[:, None, None], exclusive=False))
@@ -237,15 +222,15 @@ class BundlePredictor:
 
     def _plain(self, image: Path, name: str) -> dict[str, Any]:
         """What is known of an image after a run without prompts."""
-        return self._run(self._preprocessing({"image": str(image), "name": name}), self._inferer)
+        return self._runner.run(self._runner.preprocessing({"image": str(image), "name": name}))
 
     def _steered(self, image: Path, name: str, prompts: Mapping[str, Any]) -> dict[str, Any]:
         """What is known of an image after a run with prompts."""
         key = hashlib.sha256(image.read_bytes() + name.encode()).hexdigest()
         if key not in self._kept:
-            item = self._preprocessing({"image": str(image), "name": name})
+            item = self._runner.preprocessing({"image": str(image), "name": name})
             width, height = item.pop("photo").shape[1:]
-            inferer: Any = self._inferer
+            inferer: Any = self._runner.inferer
             self._kept[key] = _Kept(item, (width, height), inferer.interactive())
         self._kept.move_to_end(key)
         if len(self._kept) > _KEPT_IMAGES:
@@ -256,16 +241,7 @@ class BundlePredictor:
             item = self._place_prompts({**copy.deepcopy(kept.item), "prompts": dict(prompts)})
         except ValueError as error:
             raise SettingError(f"The prompts cannot be used: {error}") from error
-        return self._run(item, kept.inferer)
-
-    def _run(self, item: dict[str, Any], inferer: Inferer) -> dict[str, Any]:
-        """Run the evaluator on one preprocessed image and give all that is known of it then."""
-        self._evaluator.inferer = inferer
-        self._evaluator.data_loader = DataLoader(Dataset([item]), batch_size=1, collate_fn=self._collate)
-        self._evaluator.state.epoch_length = 1
-        self._evaluator.run()
-        state: Any = self._evaluator.state
-        return {**state.batch[0], **state.output[0]}
+        return self._runner.run(item, kept.inferer)
 
 
 def _check_prompts(prompts: Mapping[str, Any], values: Mapping[str, int], width: int, height: int) -> None:

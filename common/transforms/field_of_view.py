@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -211,6 +213,23 @@ def _find_circle(small: NDArray[np.uint8]) -> FieldOfView | None:
     return None if best is None else best[1]
 
 
+_SHARED: ContextVar[list[tuple[NDArray[np.uint8], FieldOfView]] | None] = ContextVar("shared views", default=None)
+
+
+@contextmanager
+def shared_views(views: list[tuple[NDArray[np.uint8], FieldOfView]]) -> Iterator[None]:
+    """Have `find_field_of_view` look at each photo once, as long as this lasts, for several bundles that get the same.
+
+    Args:
+        views: photos with their fields of view; what is found is added.
+    """
+    token = _SHARED.set(views)
+    try:
+        yield
+    finally:
+        _SHARED.reset(token)
+
+
 def find_field_of_view(photo: NDArray[np.uint8]) -> FieldOfView:
     """Find the camera's circle on a fundus photo.
 
@@ -230,6 +249,18 @@ def find_field_of_view(photo: NDArray[np.uint8]) -> FieldOfView:
     """
     if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8:
         raise ValueError(f"A photo is an array (H, W, 3) of uint8, not {photo.shape} of {photo.dtype}.")
+    shared = _SHARED.get()
+    if shared is None:
+        return _find(photo)
+    for known, view in shared:
+        if known is photo or np.array_equal(known, photo):
+            return view
+    shared.append((photo, _find(photo)))
+    return shared[-1][1]
+
+
+def _find(photo: NDArray[np.uint8]) -> FieldOfView:
+    """Find the circle on the photo or, where there is none on it, without its white frame."""
     height, width = photo.shape[:2]
     scale = min(2.0, _WORKING_SIDE / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))

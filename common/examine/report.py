@@ -1,0 +1,337 @@
+"""What is made of the table when the last photo is done: its order, ``results.parquet`` and ``report.html``.
+
+Everything is read from the table, one row after the other, so that the memory does not grow with the number of photos.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import json
+import math
+import os
+import re
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import jinja2
+import numpy as np
+
+from common.biomarkers import LAYERS
+from common.examine.folder import THUMBNAIL, ExaminationFolder, file_columns, read_rows
+from common.examine.shown import BY_COLUMN, SOURCES, Shown, first_shown, shown_as
+from common.examine.table import OCT, Entry
+from common.examine.thumbnails import colour_of
+from common.pictures import COLOURS
+
+REPORT, PARQUET = "report.html", "results.parquet"
+CARDS_PER_PAGE = 200
+"""A browser shows no more pictures at ease; with more photos, the report has further pages beside it."""
+_FEWEST_BINS, _MOST_BINS = 8, 30
+_MOST_FAILURES = 200
+_NAMES = {"dice": "Dice", "iou": "IoU", "auc": "AUC", "aupr": "AUPR", "f1": "F1"}
+_ROWS_AT_ONCE = 1000
+_TEXT_COLUMNS = ("image", "patient", "eye", "sex", "volume", "modality", "note", "fov_found", "isnt_rule")
+
+
+def finish(folder: ExaminationFolder, entries: Sequence[Entry], disclaimer: str) -> None:
+    """Put the table in order, and write ``results.parquet`` and the report.
+
+    Args:
+        folder: the folder with its rows.
+        entries: the bundles that were run.
+        disclaimer: what the report says on its use.
+    """
+    if not folder.results.exists():
+        for stale in (PARQUET, REPORT):
+            (folder.folder / stale).unlink(missing_ok=True)
+        return
+    folder.sort()
+    write_parquet(folder.results, folder.folder / PARQUET)
+    write_report(folder, entries, disclaimer)
+
+
+def write_parquet(table: Path, target: Path) -> None:
+    """Write a CSV table as Parquet: numbers as float64, an empty cell as null, everything else as text.
+
+    Args:
+        table: the CSV file.
+        target: the Parquet file; it is written whole or not at all.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    with table.open(encoding="utf-8", newline="") as file:
+        columns = next(csv.reader(file))
+    numbers = set(columns) - set(_TEXT_COLUMNS)
+    for row in read_rows(table):
+        numbers -= {name for name in numbers if row[name] and not _is_number(row[name])}
+    schema = pyarrow.schema([(name, pyarrow.float64() if name in numbers else pyarrow.string()) for name in columns])
+    part = target.with_name(f".{target.name}.part")
+    rows = read_rows(table)
+    with pyarrow.parquet.ParquetWriter(part, schema) as writer:
+        while block := list(islice(rows, _ROWS_AT_ONCE)):
+            cells = [{name: _parsed(row[name], name in numbers) for name in columns} for row in block]
+            writer.write_table(pyarrow.Table.from_pylist(cells, schema=schema))
+    os.replace(part, target)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _parsed(text: str, is_number: bool) -> Any:
+    if not text:
+        return None
+    return float(text) if is_number else text
+
+
+@dataclass
+class _Totals:
+    """What the totals are made of: the values of the columns that have a histogram, and counts."""
+
+    values: dict[str, array[float]] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def add(self, row: Mapping[str, str], columns: Sequence[str]) -> None:
+        """Count one row."""
+        self.counts[row["modality"]] += 1
+        self.counts["noted"] += bool(row["note"])
+        for column in columns:
+            if _is_number(row[column]) and math.isfinite(float(row[column])):
+                self.values.setdefault(column, array("d")).append(float(row[column]))
+
+    def plotted(self) -> Iterator[tuple[str, array[float]]]:
+        """The columns that get a histogram, and their values; none in pixels where all are in micrometres too."""
+        for column, values in self.values.items():
+            stem = column.removesuffix("_px")
+            if stem == column or len(self.values.get(f"{stem}_um", ())) < len(values):
+                yield column, values
+
+
+def write_report(folder: ExaminationFolder, entries: Sequence[Entry], disclaimer: str) -> None:
+    """Write ``report.html`` and, where there are many photos, further pages beside it; none needs any other file.
+
+    Args:
+        folder: the folder with its rows.
+        entries: the bundles that were run.
+        disclaimer: what the report says on its use.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    template = environment.get_template(REPORT)
+    plotted = {
+        column: entry
+        for entry in entries
+        for column in folder.blocks[entry.name]
+        if _plain(column, entry) in BY_COLUMN or _is_probability(column, entry)
+    }
+    totals = _Totals()
+    count = 0
+    for row in read_rows(folder.results):
+        totals.add(row, list(plotted))
+        count += 1
+    bundles = {entry.name: _about(entry) for entry in entries}
+    pages = max(1, math.ceil(count / CARDS_PER_PAGE))
+    names = [REPORT, *(REPORT.replace(".", f"_{page}.") for page in range(2, pages + 1))]
+    failures = list(islice(read_rows(folder.failures), _MOST_FAILURES + 1))
+    common = {
+        "disclaimer": disclaimer,
+        "source": folder.record.get("settings", {}).get("dataset_dir", ""),
+        "count": count,
+        "counts": totals.counts,
+        "failed": folder.failed,
+        "failures": failures[:_MOST_FAILURES],
+        "more_failures": len(failures) > _MOST_FAILURES,
+        "bundles": list(bundles.values()),
+        "histograms": [
+            _histogram(name, plotted[name], bundles[plotted[name].name], values) for name, values in totals.plotted()
+        ],
+        "sources": SOURCES,
+        "pages": names,
+        "per_page": CARDS_PER_PAGE,
+        "colours": {name: _css(COLOURS[name]) for name in LAYERS},
+    }
+    rows = read_rows(folder.results)
+    for number, name in enumerate(names):
+        cards = (_card(folder, row, entries, bundles) for row in islice(rows, CARDS_PER_PAGE))
+        part = folder.folder / f".{name}.part"
+        with part.open("w", encoding="utf-8") as file:
+            file.writelines(template.generate(**common, number=number, cards=cards))
+        os.replace(part, folder.folder / name)
+    for stale in folder.folder.glob("report_*.html"):
+        if stale.name not in names:
+            stale.unlink()
+
+
+def _plain(column: str, entry: Entry) -> str:
+    return column.removeprefix(entry.prefix)
+
+
+def _is_probability(column: str, entry: Entry) -> bool:
+    return _plain(column, entry).startswith("p_")
+
+
+def _about(entry: Entry) -> dict[str, Any]:
+    """What a report says of a bundle, from its ``metadata.json``."""
+    assert entry.folder is not None
+    metadata = json.loads((entry.folder / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    return {
+        "name": entry.name,
+        "title": metadata["name"],
+        "version": metadata["version"],
+        "description": metadata["description"],
+        "data": metadata["data_source"],
+        "labels": label_names(metadata),
+        "performance": performance(metadata),
+    }
+
+
+def label_names(metadata: Mapping[str, Any]) -> dict[str, str]:
+    """The names of a classifier's labels, which its metadata give in ``label_classes`` as ``G (glaucoma)``."""
+    return dict(re.findall(r"(\w+) \(([^()]+)\)", metadata["label_classes"]))
+
+
+def performance(metadata: Mapping[str, Any]) -> str:
+    """The measured performance that a bundle's metadata give, in words."""
+    parts = []
+    for name, value in metadata["eval_metrics"].items():
+        words = " ".join(_NAMES.get(word, word) for word in name.split("_"))
+        parts.append(f"{words} {value:.3g}" if isinstance(value, float) else f"{words} {value}")
+    return ", ".join(parts)
+
+
+def _card(
+    folder: ExaminationFolder, row: Mapping[str, str], entries: Sequence[Entry], bundles: Mapping[str, dict[str, Any]]
+) -> dict[str, Any]:
+    """What the card of one photo shows."""
+    small = folder.folder / row[THUMBNAIL]
+    sections = []
+    layers = []
+    for entry in entries:
+        cells = {column: row[column] for column in folder.blocks[entry.name] if column in row}
+        if not any(cells.values()):
+            continue
+        paths = set(file_columns(cells))
+        for column, place in cells.items():
+            key = column.replace("mask_", "")
+            picture = small.with_name(f"{small.stem}_{key}.png")
+            if place.startswith("masks/") and picture.is_file():
+                layers.append(_layer(key, picture, place))
+        found = {_plain(column, entry): cell for column, cell in cells.items() if column not in paths}
+        chances = {column: cell for column, cell in found.items() if column.startswith("p_")}
+        measured = {column: cell for column, cell in found.items() if column not in chances}
+        about = bundles[entry.name]
+        sections.append(
+            {
+                "title": about["title"],
+                "performance": about["performance"],
+                "measured": [_measured(shown, measured[shown.column]) for shown in first_shown(measured)],
+                "all": [(column, cell) for column, cell in measured.items()],
+                "chances": [(_label(name[2:], about), float(cell)) for name, cell in chances.items() if cell],
+                "files": [(Path(cells[path]).name, quote(cells[path])) for path in cells if path in paths],
+            }
+        )
+    return {
+        "row": row,
+        "is_oct": row["modality"] == OCT,
+        "photo": _data_uri(small, "image/jpeg"),
+        "layers": layers,
+        "sections": sections,
+    }
+
+
+def _label(label: str, about: Mapping[str, Any]) -> str:
+    """A label as it is shown: ``G, glaucoma``."""
+    return f"{label}, {about['labels'][label]}" if label in about["labels"] else label
+
+
+def _layer(key: str, picture: Path, place: str) -> dict[str, str]:
+    label = "layers" if key == "labels" else key.replace("_", " ")
+    colour = "linear-gradient(90deg,#e63c3c,#f0e13c,#3cbee6,#be5adc)" if key == "labels" else _css(colour_of(key))
+    return {"key": key, "label": label, "colour": colour, "uri": _data_uri(picture, "image/png"), "mask": quote(place)}
+
+
+def _css(colour: tuple[int, int, int]) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*colour)
+
+
+def _data_uri(path: Path, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
+
+
+def _measured(shown: Shown, cell: str) -> dict[str, Any]:
+    """One measurement of a card, with its reference range."""
+    outside = False
+    value = cell or "–"
+    if _is_number(cell):
+        number = float(cell) * shown.factor
+        value = f"{number:.3g}" if abs(number) < 1000 else f"{number:.0f}"
+        low = -math.inf if shown.low is None else shown.low
+        high = math.inf if shown.high is None else shown.high
+        outside = not low <= number <= high
+    return {"shown": shown, "value": value, "outside": outside}
+
+
+def _histogram(column: str, entry: Entry, about: Mapping[str, Any], values: Sequence[float]) -> dict[str, Any]:
+    """The bars of a histogram, in percent of its width and height."""
+    plain = _plain(column, entry)
+    chance = _is_probability(column, entry)
+    shown = Shown(column, f"Probability of {_label(plain[2:], about)}") if chance else shown_as(plain)
+    numbers = np.asarray(values) * shown.factor
+    limits = (0.0, 1.0) if chance else (float(numbers.min()), float(numbers.max()))
+    if limits[0] == limits[1]:
+        limits = (limits[0] - 0.5, limits[1] + 0.5)
+    bins = min(_MOST_BINS, max(_FEWEST_BINS, round(2 * math.sqrt(len(numbers)))))
+    counts, edges = np.histogram(numbers, bins=bins, range=limits)
+    highest = int(counts.max())
+    prefix = entry.prefix.replace("_", " ")
+    return {
+        "label": prefix + shown.label,
+        "unit": shown.unit,
+        "bars": [
+            {
+                "left": 100 * (place + 0.05) / bins,
+                "width": 90 / bins,
+                "height": 96 * int(number) / highest,
+                "count": int(number),
+                "start": f"{edges[place]:.3g}",
+                "stop": f"{edges[place + 1]:.3g}",
+            }
+            for place, number in enumerate(counts)
+            if number
+        ],
+        "low": f"{limits[0]:.3g}",
+        "high": f"{limits[1]:.3g}",
+        "highest": highest,
+        "count": len(numbers),
+        "mean": f"{numbers.mean():.3g}",
+        "deviation": f"{numbers.std(ddof=1):.3g}" if len(numbers) > 1 else "–",
+        "median": f"{np.median(numbers):.3g}",
+        "band": _band(shown, limits),
+    }
+
+
+def _band(shown: Shown, limits: tuple[float, float]) -> tuple[float, float] | None:
+    """Where the reference range lies, as left edge and width in percent; None where there is none, or none of it."""
+    if shown.low is None and shown.high is None:
+        return None
+    low = limits[0] if shown.low is None else max(limits[0], shown.low)
+    high = limits[1] if shown.high is None else min(limits[1], shown.high)
+    span = limits[1] - limits[0]
+    return (100 * (low - limits[0]) / span, 100 * (high - low) / span) if high > low else None

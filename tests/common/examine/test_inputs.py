@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.io
+
+from common.errors import SettingError
+from common.examine.inputs import list_inputs
+from common.results import ResultFolder
+
+Draw = Callable[..., Path]
+
+
+@pytest.fixture
+def photos(tmp_path: Path, draw_photo: Draw) -> Path:
+    for name in ("a.png", "b.jpg", "sub/c.tif"):
+        draw_photo(tmp_path / "in" / name, 1, (64, 64))
+    return tmp_path / "in"
+
+
+def listed(inputs: Any, tmp_path: Path) -> list[dict[str, Any]]:
+    return list_inputs(inputs, ResultFolder(tmp_path / "out"))
+
+
+def write(path: Path, *lines: str) -> Path:
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def test_a_folder_a_photo_and_several(photos: Path, tmp_path: Path) -> None:
+    assert [item["name"] for item in listed(photos, tmp_path)] == ["a.png", "b.jpg", "sub/c.tif"]
+    assert [item["name"] for item in listed(str(photos / "a.png"), tmp_path)] == ["a.png"]
+    several = listed([photos / "sub" / "c.tif", str(photos / "a.png")], tmp_path)
+    assert [item["name"] for item in several] == ["sub/c.tif", "a.png"]
+    assert [item["output_name"] for item in several] == ["sub/c", "a"]
+    assert [item["volume"] for item in several] == ["sub", "."]
+
+
+def test_a_volume_is_its_b_scans(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    scipy.io.savemat(tmp_path / "in" / "v.mat", {"images": np.zeros((64, 96, 3), np.uint8)})
+    table = write(tmp_path / "in" / "t.csv", "path,patient", "v.mat,7")
+    for inputs in (tmp_path / "in" / "v.mat", table):
+        items = listed(inputs, tmp_path)
+        assert [item["name"] for item in items] == ["v.mat#1", "v.mat#2", "v.mat#3"]
+        assert {item["volume"] for item in items} == {"v.mat"}
+    assert {item["patient"] for item in items} == {"7"}
+
+
+def test_a_table(photos: Path, tmp_path: Path) -> None:
+    table = write(
+        photos / "table.csv",
+        "Path, patient,eye,age,sex,pixel_size,modality",
+        "sub/c.tif,007,left,61.5,F,7.5,fundus",
+        "./a.png,,,,,,",
+        f"{photos / 'b.jpg'},8,unknown,0,male,,OCT",
+        "missing.png,9,OD,,,,",
+    )
+    results = ResultFolder(tmp_path / "out")
+    items = list_inputs(table, results)
+    assert [item["name"] for item in items] == ["sub/c.tif", "a.png", "b.jpg"]
+    known = [
+        {key: item.get(key) for key in ("patient", "eye", "age", "sex", "pixel_size", "modality")} for item in items
+    ]
+    assert list(known[0].values()) == ["007", "OS", 61.5, "female", 7.5, "fundus"]
+    assert list(known[1].values()) == [None] * 6
+    assert list(known[2].values()) == ["8", None, 0, "male", None, "oct"]
+    assert results.failed == 1
+    assert "missing.png,list,does not exist" in results.failures.read_text()
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["image", "a.png"], "has no column 'path'"),
+        (["path"], "has no column 'path', or no rows"),
+        (["path,patients", "a.png,1"], "unknown column 'patients': did you mean 'patient'"),
+        (["path,iop", "a.png,1"], "unknown column 'iop': leave it out; known are eye, patient, pixel_size, age, sex"),
+        (["path,eye", "a.png,middle"], r"has 'middle' in the column 'eye' of a\.png: give OD, OS"),
+        (["path,age", "a.png,old"], r"has 'old' in the column 'age' of a\.png: give years"),
+        (["path,age", "a.png,-1"], "'-1' in the column 'age'"),
+        (["path,age", "a.png,nan"], "'nan' in the column 'age'"),
+        (["path,sex", "a.png,x"], "'x' in the column 'sex'"),
+        (["path,pixel_size", "a.png,0"], "'0' in the column 'pixel_size'"),
+        (["path,modality", "a.png,mri"], "'mri' in the column 'modality'"),
+        (["path,eye", ",OD"], "a row without a 'path'"),
+        (["path", "a.png", "./a.png"], r"two rows with the path '\./a\.png'"),
+        (["path", "none.png"], r"None of the inputs exists, the first of which is .*none\.png"),
+        (["path", "sub"], "is a folder"),
+    ],
+)
+def test_wrong_tables(lines: list[str], message: str, photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match=message):
+        listed(write(photos / "table.csv", *lines), tmp_path)
+
+
+def test_wrong_inputs(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="There is no input"):
+        listed([], tmp_path)
+    with pytest.raises(SettingError, match="is given twice"):
+        listed([photos / "a.png", photos / "a.png"], tmp_path)
+    with pytest.raises(SettingError, match="does not exist"):
+        listed(tmp_path / "nothing", tmp_path)
+
+
+def test_other_files_are_failures(photos: Path, tmp_path: Path) -> None:
+    (photos / "readme.txt").write_text("")
+    results = ResultFolder(tmp_path / "out")
+    assert len(list_inputs([photos / "readme.txt", photos / "a.png"], results)) == 1
+    assert "readme.txt,list,its suffix is not that of a photo or B-scan" in results.failures.read_text()
