@@ -82,7 +82,7 @@ def test_the_logits_depend_on_photo_and_features(photos: torch.Tensor, backbone:
 
 
 def test_a_missing_value_is_a_value_of_its_own(photos: torch.Tensor) -> None:
-    network = classifier()
+    network: Any = classifier()
     network.tabular_mean[:] = torch.tensor([0.5, 60, 0.5, 0.5])
     missing = torch.full((2, 4), math.nan)
 
@@ -109,8 +109,8 @@ def test_without_features_it_is_the_plain_classifier(photos: torch.Tensor) -> No
 
 
 def test_the_standardisation_is_that_of_the_training_items() -> None:
-    network = classifier()
-    items = [
+    network: Any = classifier()
+    items: list[dict[str, Any]] = [
         {"cdr_vertical": 0.4, "age": 50.0, "sex": "male"},
         {"cdr_vertical": 0.6, "age": None, "sex": "male"},
         {"cdr_vertical": None, "age": 70.0, "sex": "male"},
