@@ -34,8 +34,8 @@ def patient_from_name(name: str) -> str | None:
 def combine_eyes(values: NDArray[Any], labels: Sequence[str], normal: str = NORMAL) -> NDArray[np.float64]:
     """Combine what is said of the photos of one patient.
 
-    A patient has what one of the eyes has, so the largest value counts; a patient is normal when all eyes are, so for
-    ``normal`` it is the product. Truths of 0 and 1 are combined in the same way.
+    A patient has what one of the eyes has, so the largest value counts; a patient is as normal as the less normal eye, so
+    for ``normal`` it is the smallest (the eyes of one patient are far from independent, so a product would be too low). Truths of 0 and 1 are combined in the same way.
 
     Args:
         values: ``(n, C)``, a row of probabilities for each photo.
@@ -47,7 +47,7 @@ def combine_eyes(values: NDArray[Any], labels: Sequence[str], normal: str = NORM
     """
     combined = np.asarray(values, dtype=np.float64).max(axis=0)
     if normal in labels:
-        combined[list(labels).index(normal)] = np.prod(values[:, list(labels).index(normal)], dtype=np.float64)
+        combined[list(labels).index(normal)] = values[:, list(labels).index(normal)].min()
     return combined
 
 

@@ -27,8 +27,8 @@ def test_the_patient_stands_before_the_eye(name: str, patient: str | None) -> No
 def test_a_patient_is_normal_when_both_eyes_are_and_has_what_one_has() -> None:
     values = np.array([[0.8, 0.1, 0.3], [0.5, 0.6, 0.2]])
 
-    np.testing.assert_allclose(combine_eyes(values, ["N", "D", "G"]), [0.4, 0.6, 0.3])
-    np.testing.assert_allclose(combine_eyes(values, ["D", "G", "N"]), [0.8, 0.6, 0.06])
+    np.testing.assert_allclose(combine_eyes(values, ["N", "D", "G"]), [0.5, 0.6, 0.3])
+    np.testing.assert_allclose(combine_eyes(values, ["D", "G", "N"]), [0.8, 0.6, 0.2])
     np.testing.assert_allclose(combine_eyes(values[:, :1], ["DR"]), [0.8])
     np.testing.assert_array_equal(combine_eyes(np.array([[1, 0], [0, 1]], bool), ["N", "D"]), [0, 1])
 
@@ -44,4 +44,4 @@ def test_patients_are_in_the_order_of_their_numbers_and_in_the_format_of_submiss
     rows = patient_rows(photos, ["N", "D"])
 
     assert list(rows) == ["9", "10", "x"]
-    assert patient_table(rows, ["N", "D"]) == b"ID,N,D\n9,1,0\n10,0.25,0.75\nx,0,1\n"
+    assert patient_table(rows, ["N", "D"]) == b"ID,N,D\n9,1,0\n10,0.5,0.75\nx,0,1\n"

@@ -7,7 +7,13 @@ import pytest
 from common.errors import SettingError
 from common.losses import positive_weights
 
-ITEMS: list[dict[str, Any]] = [{"label": ["N"]}, {"label": ["N"]}, {"label": ["N", "G"]}, {"label": ["G"]}, {"label": []}]
+ITEMS: list[dict[str, Any]] = [
+    {"label": ["N"]},
+    {"label": ["N"]},
+    {"label": ["N", "G"]},
+    {"label": ["G"]},
+    {"label": []},
+]
 
 
 @pytest.mark.parametrize(("power", "expected"), [(0.0, [1, 1]), (1.0, [2 / 3, 1.5]), (0.5, [(2 / 3) ** 0.5, 1.5**0.5])])
