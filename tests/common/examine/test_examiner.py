@@ -152,9 +152,9 @@ def test_what_a_table_says(examiner: Examiner, tmp_path: Path, draw_photo: Draw,
     assert [one[name] for name in ("patient", "eye", "age", "sex", "pixel_size_um")] == [
         "007",
         "OS",
-        "60.0",
+        "60",
         "male",
-        "8.0",
+        "8",
     ]
     assert float(one["vessel_calibre_mean_um"]) == pytest.approx(8 * float(one["vessel_calibre_mean_px"]), rel=1e-5)
     assert two["modality"] == "oct"
