@@ -15,7 +15,7 @@ import fire
 from fire.parser import DefaultParseValue
 
 from common.bundles import find_bundle, open_bundle
-from common.errors import SettingError
+from common.errors import SettingError, setting_error_behind
 
 ALL_FAILED = 1
 WRONG_SETTING = 2
@@ -189,6 +189,87 @@ class Commands:
         )
 
     @_deferred
+    def to_via(
+        self, results: str, photos: str, output: str, *, attribute: str = "Abnormality", least_area: int = 1
+    ) -> int:
+        """Write masks that `retina infer` found as polygons for VGG Image Annotator, to be corrected by hand there.
+
+        Load the photos in VIA and import the file ("Annotation", "Import annotations (from csv)"). What VIA exports
+        after the correction becomes a data list by `python -m data_lists via`.
+
+        Args:
+            results: output folder of `retina infer`.
+            photos: folder of the photos.
+            output: CSV file to write.
+            attribute: name of the region attribute that says what a region is.
+            least_area: regions of fewer pixels are left out.
+        """
+        from common.via import masks_to_via
+
+        print(f"{masks_to_via(results, photos, output, str(attribute), least_area)} regions written to {output}")
+        return 0
+
+    @_deferred
+    def search(
+        self,
+        bundle: str,
+        *,
+        space: str,
+        sampler: str = "tpe",
+        trials: int | None = None,
+        storage: str | None = None,
+        output_dir: str = "search_output",
+        study: str | None = None,
+        prune_after: int | None = 5,
+        seed: int = 0,
+        configs: str | Sequence[str] = "train.json",
+        heartbeat: int = 30,
+        **overrides: Any,
+    ) -> int:
+        """Search for good values of a bundle's ids; every trial is a training with its train.json.
+
+        Started again after an interruption it goes on, and trials that were cut off are done again, from their last
+        checkpoint. Start it several times with the same --storage, here or on other machines, to share the work.
+        OUTPUT_DIR gets trials.csv, best.json (a further --config_file for `python -m monai.bundle run`), figures, and a
+        folder per trial with its TensorBoard log and weights. The exit code is 0, or 1 when every training failed, or 2
+        when a setting is wrong.
+
+        Ids that the space does not vary can be set by flags as for `retina train`: --dataset_dir DATA --data_list
+        list.json --epochs 20. An id that the config does not have is refused.
+
+        Args:
+            bundle: name of a bundle, or path of its folder.
+            space: JSON file of the ids and the values that each may take.
+            sampler: grid, random or tpe.
+            trials: number of trainings of the whole study; all points of a grid if left out.
+            storage: database URL, e.g. sqlite:////folder/study.db; study.db in OUTPUT_DIR if left out.
+            output_dir: folder for the results; it is made.
+            study: name in the database; the bundle's name if left out.
+            prune_after: epochs after which a training below the median of the others is given up; None for never.
+            seed: of the sampler.
+            configs: the bundle's config files, separated by commas.
+            heartbeat: seconds between two signs of life of a trial; without four of them it is done again.
+            overrides: ids of the config and their values.
+        """
+        from common.search import run_search
+
+        _without_repeated_errors()
+        return run_search(
+            str(bundle),
+            str(space),
+            str(output_dir),
+            sampler,
+            trials,
+            storage,
+            study,
+            prune_after,
+            seed,
+            _names(configs),
+            heartbeat,
+            overrides,
+        )
+
+    @_deferred
     def demo(self, *, output: str = "demo_output", count: int = 3) -> int:
         """Run every bundle that has weights on pictures drawn here, and compare with the exact truth.
 
@@ -306,13 +387,6 @@ def _train(bundle: str, configs: Sequence[str], given: Mapping[str, Any], overri
     return 0
 
 
-def _setting_error(error: BaseException | None) -> SettingError | None:
-    """Find the wrong setting behind an error: MONAI wraps what happens while it reads a config."""
-    while error is not None and not isinstance(error, SettingError):
-        error = error.__cause__ or error.__context__
-    return error
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the `retina` command.
 
@@ -342,7 +416,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("Interrupted; what is finished stays. Start the command again to go on.", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
-        wrong = _setting_error(error)
+        wrong = setting_error_behind(error)
         if wrong is None:
             raise
         print(f"retina: {wrong}", file=sys.stderr)

@@ -45,8 +45,10 @@ DEMO_INPUTS: dict[str, DemoInput] = {
     "vessel_segmentation": DemoInput("image", {"mask_vessel": "mask"}),
     "disc_cup_segmentation": DemoInput("image", {"mask_disc": "disc", "mask_cup": "cup"}),
     "disc_cup_hqsam_segmentation": DemoInput("image", {"mask_disc": "disc", "mask_cup": "cup"}),
+    "dr_lesion_segmentation": DemoInput("image", {"mask_exudate": "exudate", "mask_haemorrhage": "haemorrhage"}),
     "oct_layer_segmentation": DemoInput("image", {"labels": "labels"}, "oct"),
     "odir_classification": DemoInput("image"),
+    "dr_classification": DemoInput("image"),
 }
 
 

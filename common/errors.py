@@ -21,3 +21,10 @@ class UnreadableImageError(Exception):
         super().__init__(f"{path}: {reason}")
         self.path = Path(path)
         self.reason = reason
+
+
+def setting_error_behind(error: BaseException | None) -> SettingError | None:
+    """Find the wrong setting behind an error: MONAI wraps what happens while it reads a config."""
+    while error is not None and not isinstance(error, SettingError):
+        error = error.__cause__ or error.__context__
+    return error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -52,8 +53,11 @@ def last_feature_layer(network: nn.Module, image: torch.Tensor, **inputs: Any) -
 class Saliency:
     """Says which parts of a photo speak for a label: Grad-CAM (Selvaraju et al., ICCV 2017) by MONAI.
 
+    It works on a copy of the network as it is at the first call: the network itself gets no gradients and no hooks,
+    with which it could not be traced.
+
     Args:
-        network: the classifier; it is looked at when it is called first.
+        network: the classifier.
         labels: number of labels. Where the network has more logits than labels, the first ones are of none of them.
     """
 
@@ -77,18 +81,13 @@ class Saliency:
         device = next(self.network.parameters()).device
         batch = torch.as_tensor(image)[None].to(device).contiguous()
         inputs = {} if tabular is None else {"tabular": torch.as_tensor(tabular)[None].to(device)}
-        was_training = self.network.training
-        self.network.eval()
-        try:
-            if self._cam is None:
-                layer, logits = last_feature_layer(self.network, batch, **inputs)
-                self._first = logits - self.labels
-                self._cam = GradCAM(self.network, layer, postprocessing=_as_it_is)
-            with torch.enable_grad():
-                found = self._cam(batch.requires_grad_(), class_idx=self._first + label, **inputs)
-        finally:
-            self.network.train(was_training)
-            self.network.zero_grad(set_to_none=True)
+        if self._cam is None:
+            network = copy.deepcopy(self.network).eval()
+            layer, logits = last_feature_layer(network, batch, **inputs)
+            self._first = logits - self.labels
+            self._cam = GradCAM(network, layer, postprocessing=_as_it_is)
+        with torch.enable_grad():
+            found = self._cam(batch.requires_grad_(), class_idx=self._first + label, **inputs)
         heat = to_picture(torch.as_tensor(found)[0].detach().cpu()).astype(np.float32)
         largest = heat.max()
         return heat / largest if largest > 0 else heat

@@ -103,10 +103,22 @@ def _pixel_size(text: str) -> float:
     return size
 
 
+def _coordinate(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError
+    return value
+
+
 COLUMNS: Mapping[str, tuple[Callable[[str], Any], str]] = {
     "eye": (_eye, "OD, OS, right, left or unknown"),
     "patient": (_patient, "the patient's name or number"),
     "pixel_size": (_pixel_size, "the micrometres of one pixel"),
+    **{
+        f"{landmark}_{axis}": (_coordinate, f"the {what} of the {landmark}'s centre in pixels, counted from 0")
+        for landmark in ("fovea", "disc")
+        for axis, what in (("x", "column"), ("y", "row"))
+    },
 }
 """What a table may say of a photo: how a cell is read (None: not known), and what it has to be."""
 

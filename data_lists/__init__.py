@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from data_lists import (
+    aptos2019,
     chase_db1,
+    class_folders,
     disc_cup_folder,
     drishti_gs1,
     drive,
@@ -26,18 +28,23 @@ from data_lists import (
     fives,
     hrf,
     idrid_disc,
+    idrid_grading,
+    idrid_lesions,
     image_mask,
     odir5k,
     refuge,
     smdg,
     stare,
+    via,
 )
 from data_lists._base import DataListError, DataListWarning, Dataset, Item, Tree
 from data_lists._lists import DataList, build_list, load, merge, summary, write, write_report
-from data_lists._split import SPLITS, split_patients
+from data_lists._split import SPLITS, split_labelled, split_patients
 
 _MODULES = (
+    aptos2019,
     chase_db1,
+    class_folders,
     disc_cup_folder,
     drishti_gs1,
     drive,
@@ -45,11 +52,14 @@ _MODULES = (
     fives,
     hrf,
     idrid_disc,
+    idrid_grading,
+    idrid_lesions,
     image_mask,
     odir5k,
     refuge,
     smdg,
     stare,
+    via,
 )
 
 DATASETS: dict[str, Dataset] = {module.DATASET.name: module.DATASET for module in _MODULES}
@@ -67,6 +77,7 @@ __all__ = [
     "build",
     "load",
     "merge",
+    "split_labelled",
     "split_patients",
     "summary",
     "write",
@@ -83,6 +94,7 @@ def build(
     validation: float = 0.2,
     test: float | str | None = None,
     exclude: Collection[str] = (),
+    without: str | Path | None = None,
     **options: Any,
 ) -> DataList:
     """Check a dataset and make its list, divided by patient.
@@ -96,6 +108,8 @@ def build(
         test: share of all patients; ``official`` for the release's own test split, which has to exist; None for
             that split where there is one, and else for none.
         exclude: paths or shell patterns, relative to the root, of files to leave out.
+        without: a folder of photos, of another list for instance: what shows the same as one of them, in whatever size,
+            is left out.
         options: the dataset's own options, see its module.
 
     Returns:
@@ -107,5 +121,13 @@ def build(
     if dataset not in DATASETS:
         raise DataListError(f"there is no dataset {dataset!r}; known are {', '.join(sorted(DATASETS))}")
     return build_list(
-        DATASETS[dataset], root, name=name, seed=seed, validation=validation, test=test, exclude=exclude, **options
+        DATASETS[dataset],
+        root,
+        name=name,
+        seed=seed,
+        validation=validation,
+        test=test,
+        exclude=exclude,
+        without=without,
+        **options,
     )

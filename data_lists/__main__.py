@@ -106,12 +106,23 @@ def _add_dataset(commands: Any, name: str, dataset: Dataset) -> None:
         metavar="PATH",
         help="files to leave out, relative to the root; * is allowed",
     )
+    parser.add_argument(
+        "--without",
+        type=Path,
+        metavar="FOLDER",
+        help="a folder of photos, of another list for instance: what shows the same as one of them, in whatever size, "
+        "is left out",
+    )
     hints = get_type_hints(dataset.find)
     texts = _argument_texts(dataset.find.__doc__ or "")
     for option, parameter in inspect.signature(dataset.find).parameters.items():
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
             if hints[option] is bool:
                 parser.add_argument(f"--{option}", action="store_true", help=texts[option])
+                continue
+            if get_origin(hints[option]) is tuple:
+                text = f"{texts[option]} (default: {' '.join(parameter.default) or 'none'})"
+                parser.add_argument(f"--{option}", nargs="+", default=parameter.default, help=text)
                 continue
             kind, choices = _kind_and_choices(hints[option])
             default = "" if parameter.default is None else f" (default: {parameter.default})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import re
 import warnings
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from common import tables
 from common.errors import SettingError
+from common.lesions import LESIONS
 from common.pixels import PHOTO_SUFFIXES, read_pixels
 
 VESSELS: Mapping[str, str] = {"0": "background", "1": "vessel"}
@@ -22,6 +24,9 @@ VESSELS: Mapping[str, str] = {"0": "background", "1": "vessel"}
 
 DISC_CUP: Mapping[str, str] = {"0": "background", "1": "optic disc outside the cup (rim)", "2": "optic cup"}
 """The classes of every disc and cup dataset, for `Dataset.labels`; how its files hold them: ``label_format``."""
+
+LESION_LABELS: Mapping[str, str] = {"0": "background", **{str(i): name for i, name in enumerate(LESIONS, start=1)}}
+"""The lesions of every lesion dataset, for `Dataset.labels`; each has its own masks or regions."""
 
 BINARY: frozenset[int] = frozenset()
 """The value rule of a mask with 0 and 1, or 0 and 255, for `Dataset.masks`."""
@@ -76,23 +81,26 @@ class Dataset:
         description: one sentence.
         licence: its terms of use.
         reference: the paper to cite.
-        labels: meaning of each label value.
+        labels: meaning of each label value; or a function that gives it for the dataset's own options.
         find: ``find(tree, **options)`` gives the items. Its keyword-only parameters are the dataset's own options;
             their types, defaults and docstring make the command line.
         guide: the module's docstring, shown by ``--help``.
         masks: allowed grey values of each file key that is a mask as large as the image; `BINARY` for 0/1 or 0/255.
         read: reads one file into an array whose first two axes are height and width.
+        same_patient: correlation (`data_lists._alike`) from which on two photos are of one patient, for a dataset with
+            photos that stand there twice or second photos of an eye; None to compare photos by their hash alone.
     """
 
     name: str
     description: str
     licence: str
     reference: str
-    labels: Mapping[str, str]
+    labels: Mapping[str, str] | Callable[..., Mapping[str, str]]
     find: Callable[..., list[Item]]
     guide: str
     masks: Mapping[str, Collection[int]] = field(default_factory=lambda: {"label": BINARY, "fov": BINARY})
     read: Callable[[Path], NDArray[Any]] = read_pixels
+    same_patient: float | None = None
 
 
 @dataclass(frozen=True)
@@ -339,6 +347,37 @@ def read_rows(path: Path, what: str, columns: Sequence[str]) -> list[tuple[int, 
         return tables.read_rows(path, what, columns)
     except SettingError as error:
         raise DataListError(str(error)) from error
+
+
+def read_patients(table: Path, images: Collection[str]) -> dict[str, str]:
+    """Read the patient of each image.
+
+    Raises:
+        DataListError: the table cannot be read, lacks a column or an image, or names an image that is not there.
+    """
+    try:
+        with Path(table).open(newline="", encoding="utf-8-sig") as file:
+            rows = csv.DictReader(file)
+            missing = [column for column in ("image", "patient") if column not in (rows.fieldnames or ())]
+            if missing:
+                raise DataListError(f"--patients {table} has no column {missing[0]!r}; it needs image and patient")
+            given = {row["image"]: row["patient"] for row in rows}
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataListError(f"--patients {table} cannot be read ({error})") from error
+    for path in images:
+        if not given.get(path):
+            raise DataListError(f"--patients {table} gives no patient for {path}; add a row for it")
+    for path in given:
+        if path not in images:
+            raise DataListError(
+                f"--patients {table} names {path}, which is not an image of the dataset; remove the row"
+            )
+    return given
+
+
+def class_of(item: Item) -> str:
+    """Name an item's class, or its labels, in a text."""
+    return "+".join(item.category) if isinstance(item.category, tuple) else item.category or "no class"
 
 
 def tell(what: str, cases: Sequence[str]) -> None:

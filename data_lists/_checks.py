@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import os
-import warnings
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import UnreadableImageError
-from data_lists._base import BINARY, DataListError, DataListWarning, Dataset, Item
+from data_lists._base import BINARY, DataListError, Dataset, Item, tell
+
+Result = TypeVar("Result")
 
 _BINARY_VALUES = ({0, 1}, {0, 255})
 
@@ -74,7 +75,7 @@ def digest(pixels: NDArray[Any]) -> str:
     return hashlib.sha256(head + np.ascontiguousarray(pixels).tobytes()).hexdigest()
 
 
-def in_parallel(check: Callable[[Any], str], items: Collection[Any]) -> list[str]:
+def in_parallel(check: Callable[[Any], Result], items: Collection[Any]) -> list[Result]:
     """Call a function on every item, on all processor cores; the first error stops the rest."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         try:
@@ -102,6 +103,7 @@ def check_leaks(entries: Iterable[tuple[str, str, str, str]]) -> None:
                 "without one of them (--exclude)"
             )
         pictures[image_digest].append((split, image))
+    twice = []
     for same in pictures.values():
         for split, image in same[1:]:
             first_split, first_image = same[0]
@@ -110,25 +112,23 @@ def check_leaks(entries: Iterable[tuple[str, str, str, str]]) -> None:
                     f"{first_image} in {first_split} and {image} in {split} are the same picture (same SHA-256 of the "
                     "decoded pixels); make the list without one of them (--exclude)"
                 )
-            warnings.warn(
-                f"{first_image} and {image} are the same picture; both are in {split}", DataListWarning, stacklevel=2
-            )
+            twice.append(f"{first_image} and {image} in {split}")
+    tell("pairs of files that are the same picture, both in one split", twice)
 
 
-def linked(items: Collection[Item], digests: Collection[str]) -> Mapping[str, str]:
-    """Give each patient a group, one for all patients who share a picture, so that no division can part them.
+def linked(marks: Sequence[tuple[str, str]]) -> Mapping[str, str]:
+    """Give each patient a group, one for all patients who share a mark, so that no division can part them.
 
     Args:
-        items: the items.
-        digests: the digest of each item's image.
+        marks: a patient and what others may share with this one, such as the digest of a photo.
 
     Returns:
         The group of each patient, named after one of its patients.
     """
-    group = {item.patient: item.patient for item in items}
+    group = {patient: patient for patient, _ in marks}
     owner: dict[str, str] = {}
-    for item, image_digest in zip(items, digests, strict=True):
-        old, new = group[item.patient], group[owner.setdefault(image_digest, item.patient)]
+    for patient, mark in marks:
+        old, new = group[patient], group[owner.setdefault(mark, patient)]
         if old != new:
             group = {patient: min(old, new) if name in (old, new) else name for patient, name in group.items()}
     return group

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from common.pixels import read_pixels
 from common.scans import VOLUME_SUFFIX, read_scan, split_address
-from data_lists._base import DataListError, DataListWarning, Dataset, Item, Tree
+from data_lists._alike import find_alike, leave_out_alike
+from data_lists._base import DataListError, DataListWarning, Dataset, Item, Tree, class_of, tell
 from data_lists._checks import check_files, check_leaks, digest, in_parallel, linked, read
 from data_lists._split import SPLITS, split_labelled, split_patients
 
@@ -32,6 +33,7 @@ def build_list(
     validation: float = 0.2,
     test: float | str | None = None,
     exclude: Collection[str] = (),
+    without: str | Path | None = None,
     **options: Any,
 ) -> DataList:
     """Check a dataset and divide it by patient.
@@ -45,6 +47,8 @@ def build_list(
         test: share of all patients; ``official`` for the test split of the release, which has to have one; None for
             that test split where there is one, and else for none.
         exclude: paths or shell patterns, relative to the root, of files to leave out.
+        without: a folder of photos, of another list for instance: what shows the same as one of them, in whatever size,
+            is left out.
         options: the dataset's own options.
 
     Returns:
@@ -58,6 +62,11 @@ def build_list(
     tree = Tree(root, exclude)
     items = dataset.find(tree, **options)
     tree.check_exclude()
+    if without is not None:
+        items = leave_out_alike(tree.root, items, dataset, Path(without))
+    same: list[tuple[str, str]] = []
+    if dataset.same_patient is not None:
+        items, same = find_alike(tree.root, items, dataset, dataset.same_patient)
     fixed_test = any(item.split == "test" for item in items)
     if test == "official" and not fixed_test:
         raise DataListError(f"{dataset.name} in {root} has no official test split; give --test a share, such as 0.2")
@@ -69,8 +78,9 @@ def build_list(
             "images out with --exclude first"
         )
     digests = check_files(tree.root, items, dataset)
+    _tell_differing(items, digests)
     share = 0.0 if test is None or isinstance(test, str) else test
-    splits = _assign(items, digests, validation=validation, test=share, seed=seed)
+    splits = _assign(items, digests, same, validation=validation, test=share, seed=seed)
     check_leaks(
         (split, item.patient, item.files["image"], image_digest)
         for split, item, image_digest in zip(splits, items, digests, strict=True)
@@ -82,7 +92,7 @@ def build_list(
         entries[split].append({**item.files, **item.values, **facts})
     head: dict[str, Any] = {"name": name}
     head |= {key: getattr(dataset, key) for key in ("description", "reference", "licence")}
-    head["labels"] = dict(dataset.labels)
+    head["labels"] = dict(dataset.labels(**options) if callable(dataset.labels) else dataset.labels)
     head["files"] = sorted({key for item in items for key in item.files})
     return _assemble(head, seed, entries)
 
@@ -235,6 +245,18 @@ def _classes(item: Mapping[str, Any]) -> list[str]:
     return item["label"] if isinstance(item.get("label"), list) else []
 
 
+def _tell_differing(items: Sequence[Item], digests: Sequence[str]) -> None:
+    """Tell the pictures that stand there more than once with different classes."""
+    first: dict[str, Item] = {}
+    differing = []
+    for item, image_digest in zip(items, digests, strict=True):
+        other = first.setdefault(image_digest, item)
+        if item.category != other.category:
+            pair = (f"{one.files['image']} ({class_of(one)})" for one in (other, item))
+            differing.append(" and ".join(pair))
+    tell("pairs of the same picture that have two classes", differing)
+
+
 def _check_options(dataset: Dataset, options: Mapping[str, Any]) -> None:
     known = {
         name: parameter
@@ -251,14 +273,24 @@ def _check_options(dataset: Dataset, options: Mapping[str, Any]) -> None:
             raise DataListError(f"--{name} is {value!r}; it has to be one of {choices}")
 
 
-def _assign(items: Sequence[Item], digests: Sequence[str], *, validation: float, test: float, seed: int) -> list[str]:
-    """Give each item its split: the release's own, or one by patient."""
+def _assign(
+    items: Sequence[Item],
+    digests: Sequence[str],
+    same: Sequence[tuple[str, str]],
+    *,
+    validation: float,
+    test: float,
+    seed: int,
+) -> list[str]:
+    """Give each item its split: the release's own, or one by patient, with pairs of patients kept together."""
     free = [index for index, item in enumerate(items) if item.split is None]
     if not free and all(item.split != "training" for item in items):
         raise DataListError("there are only test images, and none for training; add the training part of the release")
     if not free:
         return [item.split or "" for item in items]
-    groups = linked([items[index] for index in free], [digests[index] for index in free])
+    patients = {items[index].patient for index in free}
+    pairs = [(patient, str(pair)) for pair in same if patients.issuperset(pair) for patient in pair]
+    groups = linked([(items[index].patient, digests[index]) for index in free] + pairs)
     categories: dict[str, set[str]] = {group: set() for group in groups.values()}
     for index in free:
         category = items[index].category

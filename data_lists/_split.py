@@ -52,7 +52,7 @@ def split_labelled(
 
     Iterative stratification (Sechidis et al., On the stratification of multi-label data, ECML PKDD 2011): the rarest
     label first, each of its patients goes to the split that lacks this label most. Unlike there a split that has its
-    number of patients gets no more. Ties are broken by SHA-256 of the seed and the patient's name.
+    number of patients gets no more, and patients without a label come last. The order is that of `split_patients`.
 
     Args:
         patients: labels of each patient.
@@ -68,21 +68,19 @@ def split_labelled(
     """
     n_validation, n_test = _numbers(len(patients), validation, test)
     room = dict(zip(SPLITS, (len(patients) - n_validation - n_test, n_validation, n_test), strict=True))
-    labels = {patient: set(names) or {""} for patient, names in patients.items()}
-    counts = Counter(label for names in labels.values() for label in names)
+    counts = Counter(label for names in patients.values() for label in set(names))
     wanted = {split: {label: counts[label] * n / len(patients) for label in counts} for split, n in room.items()}
     rest = sorted(patients, key=lambda patient: _shuffled(seed, patient))
     splits: dict[str, str] = {}
     while rest:
-        left = Counter(label for patient in rest for label in labels[patient])
-        rarest = min(left, key=lambda label: (left[label], label))
-        for patient in (patient for patient in rest if rarest in labels[patient]):
-            split = max(
-                (split for split in SPLITS if room[split]), key=lambda split: (wanted[split][rarest], room[split])
-            )
+        left = Counter(label for patient in rest for label in set(patients[patient]))
+        rarest = min(left, key=lambda label: (left[label], label), default=None)
+        for patient in (patient for patient in rest if rarest is None or rarest in patients[patient]):
+            having_room = [split for split in SPLITS if room[split]]
+            split = max(having_room, key=lambda split: (wanted[split][rarest] if rarest else 0.0, room[split]))
             splits[patient] = split
             room[split] -= 1
-            for label in labels[patient]:
+            for label in set(patients[patient]):
                 wanted[split][label] -= 1
         rest = [patient for patient in rest if patient not in splits]
     return splits

@@ -37,14 +37,19 @@ IMAGES, MASKS = "1. Original Images", "2. All Segmentation Groundtruths"
 PARTS = {"a. Training Set": None, "b. Testing Set": "test"}
 
 
+def base_folder(tree: Tree) -> str:
+    """Give the folder of photos and masks relative to the root, with a slash at its end where it is not the root."""
+    part_a = "A. Segmentation/"
+    return next((base for base in ("", part_a, part_a * 2) if tree.has(f"{base}{MASKS}")), "")
+
+
 def find(tree: Tree) -> list[Item]:
     """Find the photos and their disc masks.
 
     Args:
         tree: the dataset's folder.
     """
-    part_a = "A. Segmentation/"
-    base = next((base for base in ("", part_a, part_a * 2) if tree.has(f"{base}{MASKS}")), "")
+    base = base_folder(tree)
     items = []
     for part, split in PARTS.items():
         images = tree.find(f"{base}{IMAGES}/{part}", "IDRiD_{key}", r"\d+")

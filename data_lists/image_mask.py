@@ -18,11 +18,9 @@ Get it: for instance https://www.kaggle.com/datasets/abdallahwagih/retina-blood-
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Collection
 from pathlib import Path
 
-from data_lists._base import VESSELS, DataListError, Dataset, Item, Tree
+from data_lists._base import VESSELS, Dataset, Item, Tree, read_patients
 
 
 def find(
@@ -46,37 +44,11 @@ def find(
             found[path] = (labels[name], f"{part}_{name}" if part else name, "test" if part == "test" else None)
     if not found:
         raise tree.nothing_found(f"{image_folder}/0.png, {mask_folder}/0.png ..., also in train/ and test/")
-    given = {} if patients is None else _read_patients(patients, found)
+    given = {} if patients is None else read_patients(patients, found)
     return [
         Item({"image": path, "label": label}, given.get(path, name), split=split)
         for path, (label, name, split) in found.items()
     ]
-
-
-def _read_patients(table: Path, images: Collection[str]) -> dict[str, str]:
-    """Read the patient of each image.
-
-    Raises:
-        DataListError: the table cannot be read, lacks a column or an image, or names an image that is not there.
-    """
-    try:
-        with Path(table).open(newline="", encoding="utf-8-sig") as file:
-            rows = csv.DictReader(file)
-            missing = [column for column in ("image", "patient") if column not in (rows.fieldnames or ())]
-            if missing:
-                raise DataListError(f"--patients {table} has no column {missing[0]!r}; it needs image and patient")
-            given = {row["image"]: row["patient"] for row in rows}
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataListError(f"--patients {table} cannot be read ({error})") from error
-    for path in images:
-        if not given.get(path):
-            raise DataListError(f"--patients {table} gives no patient for {path}; add a row for it")
-    for path in given:
-        if path not in images:
-            raise DataListError(
-                f"--patients {table} names {path}, which is not an image of the dataset; remove the row"
-            )
-    return given
 
 
 DATASET = Dataset(

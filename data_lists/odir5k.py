@@ -24,6 +24,8 @@ Labels:
     ``labels`` has to be one of the eye's; where this is not so, the keywords are taken, and the report beside the list
     names the row.
 
+    Photos that stand there twice, under two patients, though not with the same bytes, are kept in one split.
+
     An age below 5 or above 110 is an artefact and becomes null.
 
 Official split:
@@ -48,6 +50,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from common.pixels import PHOTO_SUFFIXES
+from data_lists._alike import SAME_PHOTO
 from data_lists._base import DataListError, Dataset, Item, Tree, read_rows, tell
 
 TABLE = "full_df.csv"
@@ -133,7 +136,8 @@ class _Patient:
         eyes = [eye_labels(keywords) for keywords in self.keywords.values()]
         union = {label for labels in eyes for label in labels}
         union -= {"N"} if union != {"N"} else set()
-        if union == set(self.flags) or (not all(eyes) and union < set(self.flags)):
+        # Of an eye without a finding the flags may say more.
+        if union == set(self.flags) or (not all(eyes) and union - {"N"} <= set(self.flags)):
             return None
         return f"keywords {'+'.join(sorted(union)) or 'none'}, flags {'+'.join(sorted(self.flags)) or 'none'}"
 
@@ -253,7 +257,7 @@ def _photos(table: Path, rows: Sequence[tuple[int, dict[str, str]]]) -> dict[str
     """Give eye, line and row of each photo: of Kaggle's table one a row (``filename``), else both eyes' photos.
 
     Raises:
-        DataListError: a photo stands in two rows, has no name, or is of neither eye of its row.
+        DataListError: a photo stands in two rows, has no name, or is of neither eye of its row, or a label is wrong.
     """
     photos: dict[str, tuple[str, int, dict[str, str]]] = {}
     for line, row in rows:
@@ -267,6 +271,11 @@ def _photos(table: Path, rows: Sequence[tuple[int, dict[str, str]]]) -> dict[str
                 )
             if name in photos:
                 raise DataListError(f"{table}, lines {photos[name][1]} and {line} are both of {name}; remove one")
+            if _given(row) not in (None, *LABELS):
+                raise DataListError(
+                    f"{table}, line {line}: the column 'labels' has {row['labels']!r}; it has to be one of the eight "
+                    f"in brackets, such as ['{next(iter(LABELS))}']"
+                )
             photos[name] = (eyes[name], line, row)
     return photos
 
@@ -311,16 +320,14 @@ def _patient(where: str, row: Mapping[str, str]) -> _Patient:
         raise wrong("patient age", "a number of years, or empty") from error
     if row["patient sex"].lower() not in ("male", "female", ""):
         raise wrong("patient sex", "Male, Female or empty")
-    if _given(row) not in (None, *LABELS):
-        raise wrong("labels", f"one of the eight in brackets, such as ['{next(iter(LABELS))}']")
     values = {"age": age if AGES[0] <= age <= AGES[1] else None, "sex": row["patient sex"].lower() or None}
     flags = [label for label in LABELS if row[label.lower()] == "1"]
     return _Patient(values, flags, {eye: row[f"{eye}-diagnostic keywords"] for eye in EYES})
 
 
 def _given(row: Mapping[str, str]) -> str | None:
-    """Give Kaggle's label of a row's photo, written ``['N']``; None where the table has none."""
-    return row.get("labels", "").strip("[]'\" ") or None
+    """Give Kaggle's label of a row's photo, written ``['N']``; None where the table has none, or rows of both eyes."""
+    return row.get("labels", "").strip("[]'\" ") or None if "filename" in row else None
 
 
 DATASET = Dataset(
@@ -332,4 +339,5 @@ DATASET = Dataset(
     find=find,
     guide=__doc__,
     masks={},
+    same_patient=SAME_PHOTO,
 )

@@ -24,6 +24,7 @@ from common.biomarkers.layers import (
     order_violations,
     ordered_boundaries,
 )
+from common.biomarkers.lesions import lesion_areas, lesion_biomarkers, nearest_distance
 from common.biomarkers.skeleton import skeletonize
 from common.biomarkers.vessels import (
     FractalDimensions,
@@ -55,6 +56,9 @@ __all__ = [
     "labels_to_boundaries",
     "layer_biomarkers",
     "layer_thickness",
+    "lesion_areas",
+    "lesion_biomarkers",
+    "nearest_distance",
     "order_violations",
     "ordered_boundaries",
     "rim_profile",

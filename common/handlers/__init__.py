@@ -12,6 +12,7 @@ from common.handlers.disc_cup import DiscCupReport
 from common.handlers.evaluation import SegmentationReport
 from common.handlers.figures import FigurePanels, LearningCurves, NormalizedPhoto
 from common.handlers.layers import LayerReport, LayerWriter
+from common.handlers.lesions import LesionReport
 from common.handlers.results import ResultWriter
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "LayerReport",
     "LayerWriter",
     "LearningCurves",
+    "LesionReport",
     "NormalizedPhoto",
     "PatientTable",
     "ProbabilityWriter",

@@ -10,16 +10,21 @@ from common.metrics.classification import (
     score_labels_with_intervals,
 )
 from common.metrics.macro_auc import MacroAUC
-from common.metrics.segmentation import segmentation_scores, summarise
+from common.metrics.pooled import PooledAveragePrecision, count_by_probability, pooled_average_precision
+from common.metrics.segmentation import lesion_detection, segmentation_scores, summarise
 
 __all__ = [
     "MacroAUC",
+    "PooledAveragePrecision",
     "best_threshold",
     "bootstrap_interval",
     "bootstrap_intervals",
     "calibration_error",
     "classification_scores",
+    "count_by_probability",
+    "lesion_detection",
     "odir_scores",
+    "pooled_average_precision",
     "score_labels",
     "score_labels_with_intervals",
     "segmentation_scores",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy.integrate import trapezoid
@@ -173,3 +174,27 @@ def _centerline_dice(predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> 
     if precision + sensitivity == 0:
         return 0.0
     return float(2 * precision * sensitivity / (precision + sensitivity))
+
+
+def lesion_detection(predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> dict[str, int]:
+    """Count lesions that were found, and regions that are none, of one image.
+
+    Connected regions (8 neighbours) are counted: a lesion is found when at least one of its pixels is, and a predicted
+    region that touches no lesion is a false positive.
+
+    Args:
+        predicted: ``(H, W)`` of bool.
+        truth: ``(H, W)`` of bool.
+
+    Returns:
+        ``lesions``, ``detected`` and ``false_positives``.
+    """
+    lesions, lesion_of = cv2.connectedComponents(truth.astype(np.uint8), connectivity=8)
+    regions, region_of = cv2.connectedComponents(predicted.astype(np.uint8), connectivity=8)
+    both = predicted & truth
+    touched = np.unique(region_of[both]).size
+    return {
+        "lesions": int(lesions) - 1,
+        "detected": int(np.unique(lesion_of[both]).size),
+        "false_positives": int(regions) - 1 - int(touched),
+    }

@@ -14,6 +14,7 @@ from common.networks.fusion import (
 from common.networks.hq_sam import HQSAM, Features, HQSAMDecoder, HQSAMEncoder
 from common.networks.layer_unet import LayerUNet
 from common.networks.mobilenet import MobileNetV2Encoder, MobileNetV2UNet, SeparableDecoder
+from common.networks.plain_unet import PlainUNet
 from common.networks.resnet_unet import ResNetBEncoder, ResNetUNet
 from common.networks.weights import load_encoder_weights, load_weights, read_checkpoint, save_durably
 
@@ -27,6 +28,7 @@ __all__ = [
     "LayerUNet",
     "MobileNetV2Encoder",
     "MobileNetV2UNet",
+    "PlainUNet",
     "ResNetBEncoder",
     "ResNetUNet",
     "SeparableDecoder",

@@ -13,6 +13,7 @@ from common.transforms.disc_cup import (
     resize_square,
 )
 from common.transforms.field_of_view import FieldOfView, FieldOfViewd, KeepInsided, find_field_of_view
+from common.transforms.lesions import LesionBiomarkersd, LoadLesionsd, WithoutBackgroundd
 from common.transforms.oct import (
     FitBScand,
     LayerBiomarkersd,
@@ -39,6 +40,7 @@ from common.transforms.photo import (
     lab_clahe,
     turn_hue,
 )
+from common.transforms.presence import PresenceProbabilityd
 from common.transforms.prompts import PlacePromptsd, RandPromptsd
 
 __all__ = [
@@ -52,9 +54,11 @@ __all__ = [
     "LabClahed",
     "LayerBiomarkersd",
     "LayerChannelsd",
+    "LesionBiomarkersd",
     "LoadBScand",
     "LoadDiscCupd",
     "LoadLayersd",
+    "LoadLesionsd",
     "LoadMaskd",
     "LoadPhotod",
     "MarkUnannotatedd",
@@ -63,6 +67,7 @@ __all__ = [
     "NormalizeBScand",
     "OrderedLayersd",
     "PlacePromptsd",
+    "PresenceProbabilityd",
     "RandCystd",
     "RandDiscViewsd",
     "RandGraderd",
@@ -72,6 +77,7 @@ __all__ = [
     "TabularFeaturesd",
     "ThresholdProbabilityd",
     "VesselBiomarkersd",
+    "WithoutBackgroundd",
     "crop_square",
     "disc_cup_masks",
     "find_field_of_view",

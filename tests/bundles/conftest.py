@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import fire
@@ -163,7 +163,52 @@ class BScans:
         return "white" if kind == "none" else "none"
 
 
-PHOTOS, B_SCANS = Photos(), BScans()
+class Lesions(Photos):
+    """Fundus photos with lesions, see `Photos`. Each lesion has a mark of its own colour, since they are exclusive."""
+
+    COLOURS: ClassVar[tuple[tuple[int, int, int], ...]] = ((0, 0, 255), (0, 255, 0))
+
+    def write(self, root: Path, count: int, sizes: Sequence[tuple[int, int]]) -> None:
+        for number in range(count):
+            height, width = sizes[number % len(sizes)]
+            phantom = fundus_phantom(height, width, seed=number, exudates=2, haemorrhages=3)
+            pictures = {"image": phantom.photo, "fov": phantom.field_of_view}
+            pictures |= {name: getattr(phantom, name) for name in ("exudate", "haemorrhage")}
+            for folder, picture in pictures.items():
+                (root / folder).mkdir(exist_ok=True)
+                values = picture if folder == "image" else picture.astype(np.uint8) * 255
+                Image.fromarray(values).save(root / folder / f"phantom_{number:03d}.png")
+
+    def draw(self, height: int, width: int, seed: int, kind: Any = "round") -> tuple[NDArray[np.uint8], Any]:
+        phantom = fundus_phantom(height, width, seed=seed, field_of_view=kind, exudates=3, haemorrhages=5)
+        return phantom.photo, lambda structure: getattr(phantom, structure)
+
+    def mark(self, bundle: Bundle, height: int, width: int, seed: int, kind: Any) -> Marked:
+        photo = fundus_phantom(height, width, seed=seed, field_of_view=kind).photo.copy()
+        masks = {}
+        thick = min(height, width) // 12
+        for number, (structure, colour) in enumerate(zip(bundle.structures, self.COLOURS, strict=True)):
+            mark = np.zeros((height, width), dtype=bool)
+            top, left = round(0.2 * height), round((0.62 - 0.34 * number) * width)
+            mark[top : top + 4 * thick, left : left + thick] = True
+            mark[top + 3 * thick : top + 4 * thick, left - thick : left + thick] = True
+            photo[mark] = colour
+            masks[structure] = mark
+        return Marked(photo, masks)
+
+    def finder(self, bundle: Bundle) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weight and bias of a convolution of one pixel: the background's logit is 0, those of blue and green as above.
+
+        Blue is found by B - R, green by G - R.
+        """
+        (red, red_std), (green, green_std), (blue, blue_std) = bundle.mean_and_std
+        weight = torch.zeros(3, 3, 1, 1)
+        weight[1, :, 0, 0] = torch.tensor([-20 * red_std, 0.0, 20 * blue_std])
+        weight[2, :, 0, 0] = torch.tensor([-20 * red_std, 20 * green_std, 0.0])
+        return weight, torch.tensor([0.0, 20 * (blue - red - 0.1), 20 * (green - red - 0.1)])
+
+
+PHOTOS, B_SCANS, LESION_PHOTOS = Photos(), BScans(), Lesions()
 
 
 UNET = {"_target_": "UNet", "spatial_dims": 2, "channels": [8, 16, 16], "strides": [2, 2]}
@@ -228,7 +273,7 @@ class Bundle:
     curves: Sequence[str] = ()
     figures: Mapping[str, str] = field(default_factory=lambda: {"photo, truth, prediction": "epoch_0002"})
     canvas: Mapping[str, int] = field(default_factory=dict)
-    entries: Mapping[str, str] = field(default_factory=dict)
+    entries: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, int] = field(default_factory=dict)
     mean_and_std: Sequence[tuple[float, float]] = IMAGENET
     pictures: Sequence[str] = ("overlay",)
@@ -426,6 +471,33 @@ TABLE = [
         # The bundle's own training joins biomarkers and clinical columns.
         small={"use_biomarkers": True, "clinical_columns": {"age": None, "sex": ["female", "male"]}},
         tiny=classifier(SIDE, 8),
+        table=("eye", "patient"),
+        **CLASSIFIER,
+    ),
+    Bundle(
+        name="dr_lesion_segmentation",
+        structures={"exudate": "exudate", "haemorrhage": "haemorrhage"},
+        settings=SMALL_PHOTOS,
+        small={"decoder_channels": [32, 16, 16, 8, 8]},
+        tiny=unet(8, 3),
+        biomarkers=("exudate_largest_px2", "haemorrhage_largest_px2"),
+        nothing_found="no exudate found; no haemorrhage found",
+        floor=0.3,
+        masks={"exudate": "exudate", "haemorrhage": "haemorrhage"},
+        entries={"label_format": "masks", "lesions": ["exudate", "haemorrhage"]},
+        training={"patch_size": 64, "patches_per_image": 2},
+        mean_and_std=((0.5, 0.5),) * 3,
+        table=("patient", "pixel_size"),
+        report=("lesions",),
+        pictures_of=LESION_PHOTOS,
+        curves=("val_aupr",),
+    ),
+    Bundle(
+        name="dr_classification",
+        labels=("DR",),
+        settings={"size": SIDE},
+        small={},
+        tiny=classifier(SIDE, 2),
         table=("eye", "patient"),
         **CLASSIFIER,
     ),
@@ -668,9 +740,9 @@ def share_of_blue(bundle: Bundle, path: Path) -> dict[str, Any]:
     state = ConfigParser({"net": dict(network)}).get_parsed_content("net").state_dict()
     state["net.layer_0.conv.weight"][:] = torch.tensor([-1.0, 0.0, 1.0]).reshape(1, 3, 1, 1)
     state["net.layer_0.conv.bias"][:] = 0
-    # Each output a little less than the one before.
+    # Each output a little more than the one before, so that a softmax grows too.
     pixels = state["final.1.weight"].shape[1]
-    state["final.1.weight"][:] = 6 / pixels * torch.linspace(1, 0.5, outputs)[:, None]
+    state["final.1.weight"][:] = 6 / pixels * torch.linspace(0.5, 1, outputs)[:, None]
     state["final.1.bias"][:] = 2
     torch.save(state, path)
     return {"network_def": network, "ckpt_path": str(path)}

@@ -71,11 +71,12 @@ def hashes(folder: Path) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--help"], ["infer", "train", "evaluate", "demo", "benchmark"]),
+        (["--help"], ["infer", "train", "evaluate", "search", "demo", "benchmark"]),
         (["infer", "--help"], ["BUNDLE INPUT OUTPUT", "results.csv", "--overwrite"]),
         (["infer", NAME, "a", "b", "--help"], ["BUNDLE INPUT OUTPUT"]),
         (["train", "-h"], ["BUNDLE DATASET_DIR DATA_LIST OUTPUT"]),
         (["evaluate", "--help"], ["BUNDLE DATASET_DIR DATA_LIST OUTPUT"]),
+        (["search", "--help"], ["BUNDLE", "--space", "--storage"]),
         (["demo", "--help"], ["--count", "--output"]),
         (["benchmark", "--help"], ["--bundles", "--sizes"]),
     ],

@@ -25,6 +25,7 @@ from common.data import (
     _output_names,
     collate_one,
     failure_of,
+    list_patients_photos,
     list_photos,
     list_scans,
     load_data_list,
@@ -466,3 +467,46 @@ def test_a_list_may_name_frames(tmp_path: Path) -> None:
     (tmp_path / "eye.mat").unlink()
     with pytest.raises(SettingError, match="does not exist"):
         load_data_list(tmp_path / "list.json", tmp_path, "training")
+
+
+# --- photos of patients ----------------------------------------------------------------------------------------------
+
+
+def test_patient_and_eye_are_those_of_the_table_else_of_the_name(tmp_path: Path) -> None:
+    for name in ("in/1_left.png", "in/2_right.png", "in/photo.png"):
+        write_photo(tmp_path / name)
+    table = tmp_path / "table.csv"
+    table.write_text("image,patient,eye,age\n1_left.png,A,,50\n2_right.png,B,OS,\nphoto.png,C,,70\n", encoding="utf-8")
+
+    alone = list_patients_photos(tmp_path / "in", ResultFolder(tmp_path / "one"))
+    told = list_patients_photos(tmp_path / "in", ResultFolder(tmp_path / "two"), table, clinical_columns={"age": None})
+
+    assert [(item.get("patient"), item.get("eye"), item["note"]) for item in alone] == [
+        ("1", "OS", ""),
+        ("2", "OD", ""),
+        (None, None, ""),
+    ]
+    assert [(item.get("patient"), item.get("eye"), item["note"]) for item in told] == [
+        ("A", "OS", ""),
+        ("B", "OS", "not known: age"),
+        ("C", None, ""),
+    ]
+    assert told[0]["age"] == 50
+
+
+def test_biomarkers_are_joined_and_what_is_missing_is_noted(tmp_path: Path) -> None:
+    for name in ("in/a/x.png", "in/a/y.png", "in/z.png"):
+        write_photo(tmp_path / name)
+    table = tmp_path / "results.csv"
+    table.write_text("image,cdr_vertical,ddls_stage,note\nx.png,0.5,3,\na/y.png,0.7,,\n", encoding="utf-8")
+    columns = ["cdr_vertical", "ddls_stage"]
+
+    found = list_patients_photos(tmp_path / "in", ResultFolder(tmp_path / "out"), None, table, columns)
+
+    assert [(item["name"], item["cdr_vertical"], item["ddls_stage"], item["note"]) for item in found] == [
+        ("a/x.png", 0.5, 3.0, ""),
+        ("a/y.png", 0.7, None, "not known: ddls_stage"),
+        ("z.png", None, None, "not known: cdr_vertical, ddls_stage"),
+    ]
+    without = list_patients_photos(tmp_path / "in", ResultFolder(tmp_path / "out"), None, table, [])
+    assert not any("cdr_vertical" in item for item in without)

@@ -45,6 +45,8 @@ def test_what_speaks_for_a_label_is_found_and_not_transposed() -> None:
     assert dark[2:8, 22:30].max() < 0.1
     assert dark[14:, :].min() > 0.9
     assert saliency.network.training
+    assert not any(module._backward_hooks or module._forward_hooks for module in saliency.network.modules())
+    assert all(parameter.grad is None for parameter in saliency.network.parameters())
 
 
 def test_logits_before_those_of_the_labels_are_of_none() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import SettingError
-from common.tables import join_table, read_photo_table, read_table, with_biomarkers
+from common.tables import join_table, read_photo_table, read_rows, read_table, with_biomarkers
 
 NAMES = ["a/left.png", "b/left.png", "right.png"]
 
@@ -148,3 +148,74 @@ def test_a_training_with_biomarkers_needs_their_table() -> None:
     assert with_biomarkers(ITEMS, None, []) == ITEMS
     with pytest.raises(SettingError, match="biomarkers_path is not set"):
         with_biomarkers(ITEMS, None, ["cdr_vertical"])
+
+
+def test_rows_with_their_line_numbers(tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text('\ufeffName , Grade,,\r\na, 1 ,,\r\n\r\n,,,\r\n"b\nb","2,5",,,\r\nc\r\n', encoding="utf-8")
+
+    rows = read_rows(table, "the table", ["name", "grade"])
+
+    assert [(line, row["name"], row["grade"]) for line, row in rows] == [
+        (2, "a", "1"),
+        (6, "b\nb", "2,5"),
+        (7, "c", ""),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("name\na\n", "no column 'grade'; its columns are: name"),
+        ("name,grade\n", "no rows below its header"),
+        ("name,grade\n\na,1,2\n", "3 values in line 3, but 2 columns"),
+        ("name,grade,Name\na,1,2\n", "two columns 'name'"),
+        ("", "is empty"),
+    ],
+)
+def test_a_table_without_what_it_has_to_have_is_refused(tmp_path: Path, text: str, sentence: str) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text(text, encoding="utf-8")
+
+    with pytest.raises(SettingError, match=rf"^the table .*t\.csv .*{sentence}"):
+        read_rows(table, "the table", ["name", "grade"])
+
+
+FURTHER = {"age": None, "Sex": ["female", "male"]}
+
+
+def test_further_columns_are_numbers_or_categories(tmp_path: Path) -> None:
+    path = write(tmp_path, "image,AGE,sex\na/left.png,61.5,Female\nb/left.png,,unknown\nright.png,7,\n")
+
+    assert read_photo_table(path, NAMES, FURTHER) == {
+        "a/left.png": {"age": 61.5, "Sex": "female"},
+        "b/left.png": {},
+        "right.png": {"age": 7.0},
+    }
+
+
+@pytest.mark.parametrize(
+    ("column", "cell", "words"),
+    [
+        ("age", "old", "has 'old' in the column 'age' of x.png: give a number, or nothing."),
+        ("age", "nan", "give a number, or nothing"),
+        ("sex", "other", "give female, male or nothing"),
+        ("ages", "3", "has the unknown column 'ages': did you mean 'age'?"),
+    ],
+)
+def test_further_columns_that_cannot_be_used(tmp_path: Path, column: str, cell: str, words: str) -> None:
+    path = write(tmp_path, f"image,{column}\nx.png,{cell}\n")
+
+    with pytest.raises(SettingError) as raised:
+        read_photo_table(path, ["x.png"], FURTHER)
+
+    assert words in str(raised.value)
+
+
+def test_a_table_of_other_photos_is_allowed_where_some_are_done_already(tmp_path: Path) -> None:
+    path = write(tmp_path, "image,cdr_vertical\nother.png,0.5\n")
+    items = [{"name": "x.png"}]
+
+    assert join_table(items, path, ["cdr_vertical"], some=False) == [{"name": "x.png", "cdr_vertical": None}]
+    with pytest.raises(SettingError, match="has no row of any of the 1 photos"):
+        join_table(items, path, ["cdr_vertical"])

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import csv
+import io
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -163,6 +165,53 @@ def make_idrid_disc(
             pictures.save(f"{folder}/3. Hard Exudates/{name}_EX.{suffix}", pixels)
 
 
+def make_idrid_lesions(
+    pictures: Pictures, base: str = "A. Segmentation/", suffix: str = "tif", colour: bool = True, test: bool = True
+) -> None:
+    """Every second photo has soft exudates, number 3 has nothing at all."""
+    names = {"1. Microaneurysms": "MA", "2. Haemorrhages": "HE", "3. Hard Exudates": "EX", "4. Soft Exudates": "SE"}
+    make_idrid_disc(pictures, base, suffix, colour, test)
+    for part in ("a. Training Set", "b. Testing Set"):
+        for photo in sorted((pictures.root / f"{base}1. Original Images/{part}").glob("*.jpg")):
+            number = int(photo.stem.removeprefix("IDRiD_"))
+            for folder, code in names.items():
+                path = f"{base}2. All Segmentation Groundtruths/{part}/{folder}/{photo.stem}_{code}.{suffix}"
+                (pictures.root / path).parent.mkdir(parents=True, exist_ok=True)
+                if number == 3 or (code == "SE" and number % 2):
+                    (pictures.root / path).unlink(missing_ok=True)
+                    continue
+                mask = disc_cup_map(0, 255, 255)
+                pictures.save(path, np.stack([mask, 0 * mask, 0 * mask], axis=-1) if colour else mask)
+
+
+VIA_HEADER = "filename,file_size,file_attributes,region_count,region_id,region_shape_attributes,region_attributes"
+
+
+def make_via(pictures: Pictures, kind: str = "csv") -> None:
+    """Photos 0 to 7: even ones with an exudate, those that can be divided by three with a haemorrhage."""
+    regions: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {}
+    for number in range(8):
+        pictures.photo(f"photos/{number}.jpg")
+        found = [({"name": "rect", "x": 5, "y": 6, "width": 7, "height": 8}, {"Abnormality": "exudate"})]
+        found += [({"name": "circle", "cx": 20, "cy": 21, "r": 4}, {"Abnormality": {"hemorrhage": True}})]
+        regions[f"{number}.jpg"] = found[:1] * (number % 2 == 0) + found[1:] * (number % 3 == 0)
+    if kind == "csv":
+        text = io.StringIO()
+        table = csv.writer(text, lineterminator="\n")
+        for name, shapes in regions.items():
+            for index, (shape, attributes) in enumerate(shapes or [({}, {})]):
+                table.writerow((name, 1, "{}", len(shapes), index, json.dumps(shape), json.dumps(attributes)))
+        (pictures.root / "via_region_data.csv").write_text(VIA_HEADER + "\n" + text.getvalue(), encoding="utf-8")
+        return
+    entries: dict[str, Any] = {}
+    for name, shapes in regions.items():
+        listed = [{"shape_attributes": shape, "region_attributes": attributes} for shape, attributes in shapes]
+        numbered = dict(zip(map(str, range(len(listed))), listed, strict=True))
+        entries[f"{name}1"] = {"filename": name, "size": 1, "regions": numbered if kind == "via 1" else listed}
+    content = {"_via_settings": {}, "_via_img_metadata": entries} if kind == "project" else entries
+    (pictures.root / "via.json").write_text(json.dumps(content), encoding="utf-8")
+
+
 def make_disc_cup_folder(pictures: Pictures, cups: int = 8, table: bool = False) -> None:
     rows = ["Image,Patient_ID,Eye,Diagnosis"]
     for number in range(8):
@@ -239,7 +288,7 @@ ODIR_EYES = (
 """Keywords left and right, flags, and Kaggle's label of either eye."""
 
 
-def odir_rows(patients: int = 10) -> list[dict[str, str]]:
+def make_odir_rows(patients: int = 10) -> list[dict[str, str]]:
     """The rows of Kaggle's ``full_df.csv``, two a patient."""
     rows = []
     for number in range(patients):
@@ -254,7 +303,7 @@ def odir_rows(patients: int = 10) -> list[dict[str, str]]:
     return rows
 
 
-def write_rows(path: Path, rows: list[dict[str, str]], columns: Sequence[str] | None = None) -> Path:
+def write_csv(path: Path, rows: list[dict[str, str]], columns: Sequence[str] | None = None) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as file:
         table = csv.DictWriter(file, columns or list(rows[0]), extrasaction="ignore")
@@ -264,19 +313,63 @@ def write_rows(path: Path, rows: list[dict[str, str]], columns: Sequence[str] | 
 
 
 def make_odir5k(pictures: Pictures, kaggle: bool = True, rows: list[dict[str, str]] | None = None) -> None:
-    rows = odir_rows() if rows is None else rows
+    rows = make_odir_rows() if rows is None else rows
     for row in rows:
         pictures.photo(f"{'preprocessed_images' if kaggle else 'ODIR-5K_Training_Dataset'}/{row['filename']}")
     if kaggle:
-        write_rows(pictures.root / "full_df.csv", rows)
+        write_csv(pictures.root / "full_df.csv", rows)
     else:
-        write_rows(pictures.root / "ODIR-5K_Training_Annotations(Updated)_V2.csv", rows[::2], ODIR_COLUMNS)
+        write_csv(pictures.root / "ODIR-5K_Training_Annotations(Updated)_V2.csv", rows[::2], ODIR_COLUMNS)
+
+
+IDRID_COLUMNS = "Image name,Retinopathy grade,Risk of macular edema ,,,,"
+
+
+def make_idrid_grading(pictures: Pictures, base: str = "", test: bool = True) -> None:
+    """Part B, with the spaces and empty columns of the release."""
+    for letter, part, word, number in (("a", "Training", "Training", 10), ("b", "Testing", "Testing", 4))[: 1 + test]:
+        lines = [IDRID_COLUMNS]
+        for index in range(1, number + 1):
+            pictures.photo(f"{base}1. Original Images/{letter}. {part} Set/IDRiD_{index:03d}.jpg")
+            lines.append(f"IDRiD_{index:03d},{index % 5} ,{index % 3},,,,")
+        path = pictures.root / f"{base}2. Groundtruths/{letter}. IDRiD_Disease Grading_{word} Labels.csv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\r\n".join(lines) + "\r\n", encoding="utf-8")
+
+
+def make_aptos2019(pictures: Pictures, images: str = "train_images", table: str = "train.csv") -> None:
+    rows = [{"id_code": f"{number:012x}", "diagnosis": str(number % 5)} for number in range(10)]
+    for row in rows:
+        pictures.photo(f"{images}/{row['id_code']}.png")
+    write_csv(pictures.root / table, rows)
+    pictures.photo("test_images/ffff.png")
+
+
+def make_class_folders(
+    pictures: Pictures, parts: tuple[str, ...] = ("",), names: tuple[str, ...] = ("DR", "No_DR")
+) -> None:
+    for part in parts:
+        for name in names:
+            for number in range(6):
+                pictures.photo(f"{part}{name}/{number}.jpg")
+
+
+@pytest.fixture
+def odir_rows() -> Callable[..., list[dict[str, str]]]:
+    return make_odir_rows
+
+
+@pytest.fixture
+def write_rows() -> Callable[..., Path]:
+    return write_csv
 
 
 @pytest.fixture
 def make() -> dict[str, Callable[..., None]]:
     return {
+        "aptos2019": make_aptos2019,
         "chase_db1": make_chase,
+        "class_folders": make_class_folders,
         "disc_cup_folder": make_disc_cup_folder,
         "drishti_gs1": make_drishti,
         "drive": make_drive,
@@ -284,9 +377,12 @@ def make() -> dict[str, Callable[..., None]]:
         "fives": make_fives,
         "hrf": make_hrf,
         "idrid_disc": make_idrid_disc,
+        "idrid_grading": make_idrid_grading,
+        "idrid_lesions": make_idrid_lesions,
         "image_mask": make_image_mask,
         "odir5k": make_odir5k,
         "refuge": make_refuge,
         "smdg": make_smdg,
         "stare": make_stare,
+        "via": make_via,
     }

@@ -19,7 +19,7 @@ def test_a_missing_root_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_unknown_dataset_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataListError, match=r"no dataset 'hfr'; known are chase_db1, disc_cup_folder"):
+    with pytest.raises(DataListError, match=r"no dataset 'hfr'; known are aptos2019, chase_db1, class_folders"):
         build("hfr", tmp_path)
 
 
@@ -185,7 +185,7 @@ def test_patients_with_one_picture_come_into_one_split(chase: Path, seed: int) -
     shutil.copy(chase / "Image_02L.jpg", chase / "Image_05R.jpg")
     shutil.copy(chase / "Image_05L.jpg", chase / "Image_06L.jpg")
 
-    with pytest.warns(DataListWarning, match="are the same picture; both are in"):
+    with pytest.warns(DataListWarning, match="are the same picture, both in one split"):
         content = build("chase_db1", chase, seed=seed, validation=0.4)
 
     splits = {item["patient"]: split for split in SPLITS for item in content[split]}

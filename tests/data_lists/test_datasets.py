@@ -40,12 +40,26 @@ LAYOUTS: dict[str, tuple[str, dict[str, Any]]] = {
     "idrid_disc, the folder of part A": ("idrid_disc", {"base": "", "suffix": "png", "colour": False}),
     "idrid_disc, unpacked into a folder of one name": ("idrid_disc", {"base": "A. Segmentation/A. Segmentation/"}),
     "idrid_disc, only training": ("idrid_disc", {"test": False}),
+    "idrid_lesions as released": ("idrid_lesions", {}),
+    "idrid_lesions, the folder of part A": ("idrid_lesions", {"base": "", "suffix": "png", "colour": False}),
+    "idrid_lesions, only training": ("idrid_lesions", {"test": False}),
     "disc_cup_folder": ("disc_cup_folder", {}),
     "disc_cup_folder with a table": ("disc_cup_folder", {"table": True}),
     "odir5k as on Kaggle": ("odir5k", {}),
     "odir5k, the original table": ("odir5k", {"kaggle": False}),
+    "idrid_grading as released": ("idrid_grading", {}),
+    "idrid_grading, only training, below the root": ("idrid_grading", {"base": "B. Disease Grading/", "test": False}),
+    "aptos2019 as on Kaggle": ("aptos2019", {}),
+    "aptos2019 with a folder in a folder": ("aptos2019", {"images": "train_images/train_images"}),
+    "class_folders": ("class_folders", {}),
+    "class_folders, divided": ("class_folders", {"parts": ("a/train/", "a/valid/", "a/test/")}),
+    "class_folders with a test folder": ("class_folders", {"parts": ("train/", "Test/"), "names": ("dr", "nodr")}),
     "smdg as on Kaggle": ("smdg", {}),
     "smdg with paths that are right": ("smdg", {"nested": False}),
+    "via, a table": ("via", {}),
+    "via, an export of JSON": ("via", {"kind": "json"}),
+    "via, a project": ("via", {"kind": "project"}),
+    "via, version 1": ("via", {"kind": "via 1"}),
 }
 WITH_TEST = {
     "fives as released",
@@ -60,6 +74,11 @@ WITH_TEST = {
     "idrid_disc as released",
     "idrid_disc, the folder of part A",
     "idrid_disc, unpacked into a folder of one name",
+    "idrid_lesions as released",
+    "idrid_lesions, the folder of part A",
+    "idrid_grading as released",
+    "class_folders, divided",
+    "class_folders with a test folder",
 }
 DISC_CUP = {
     "drishti_gs1": {"image", "disc", "cup"},
@@ -68,9 +87,13 @@ DISC_CUP = {
     "disc_cup_folder": {"image", "disc", "cup"},
     "smdg": {"image", "disc", "cup"},
 }
+LESIONS = {
+    "idrid_lesions": {"image", "exudate", "haemorrhage", "microaneurysm", "soft_exudate"},
+    "via": {"image"},
+}
 LAYERS = {"duke_dme": {"image", "label", "label_2"}}
-CLASSIFICATION = {"odir5k"}
-OPTIONAL = {"smdg": {"cup"}}
+CLASSIFICATION = {"odir5k", "idrid_grading", "aptos2019", "class_folders"}
+OPTIONAL = {"smdg": {"cup"}, "idrid_lesions": LESIONS["idrid_lesions"] - {"image"}}
 WITH_FOV = {"chase_db1 with fields of view", "hrf as released", "hrf as png", "drive"}
 
 
@@ -95,7 +118,8 @@ def test_a_layout_gives_a_correct_list(layout: str, pictures: Any, make: Any) ->
 
     assert content["name"] == name
     assert content["seed"] == 1
-    first = "NFL" if name in LAYERS else "optic disc outside the cup (rim)" if name in DISC_CUP else "vessel"
+    firsts = {**dict.fromkeys(LAYERS, "NFL"), **dict.fromkeys(LESIONS, "exudate")}
+    first = firsts.get(name, "optic disc outside the cup (rim)" if name in DISC_CUP else "vessel")
     if name not in CLASSIFICATION:
         assert [content["labels"][label] for label in "01"] == ["background", first]
     assert content["licence"]
@@ -107,7 +131,7 @@ def test_a_layout_gives_a_correct_list(layout: str, pictures: Any, make: Any) ->
     for first, second in (("training", "validation"), ("training", "test"), ("validation", "test")):
         assert not patients_of(content, first) & patients_of(content, second)
     usual = {"image"} if name in CLASSIFICATION else {"image", "label"} | ({"fov"} if layout in WITH_FOV else set())
-    files = {**DISC_CUP, **LAYERS}.get(name, usual)
+    files = {**DISC_CUP, **LAYERS, **LESIONS}.get(name, usual)
     assert content["files"] == sorted(files)
     for item in items_of(content):
         assert files - OPTIONAL.get(name, set()) <= item.keys()

@@ -211,7 +211,7 @@ def test_one_idrid_photo_under_two_numbers_stays_in_one_split(pictures: Any, mak
     folder = pictures.root / "A. Segmentation/1. Original Images/a. Training Set"
     shutil.copy(folder / "IDRiD_02.jpg", folder / "IDRiD_07.jpg")
 
-    with pytest.warns(DataListWarning, match="are the same picture; both are in"):
+    with pytest.warns(DataListWarning, match="are the same picture, both in one split"):
         content = build("idrid_disc", pictures.root, seed=seed, validation=0.4)
 
     splits = {item["patient"]: split for split in SPLITS for item in content[split]}

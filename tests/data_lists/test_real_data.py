@@ -75,3 +75,27 @@ def test_duke_dme(real_folder: Callable[[str], Path]) -> None:
     assert (content["numTraining"], content["numValidation"]) == (66, 22)
     assert {item["patient"] for item in content["validation"]} == {"04", "05"}
     assert content["files"] == ["image", "label", "label_2"]
+
+
+@pytest.mark.real_data
+def test_idrid_lesions(real_folder: Callable[[str], Path]) -> None:
+    content = build("idrid_lesions", real_folder("IDRiD"), seed=0, validation=0.2)
+
+    items = [item for split in SPLITS for item in content[split]]
+    assert len(items) == len({item["patient"] for item in items}) == 54
+    counts = {lesion: sum(lesion in item for item in items) for lesion in items[0]["lesions"]}
+    assert counts == {"exudate": 54, "haemorrhage": 53, "microaneurysm": 54, "soft_exudate": 26}
+    assert all((lesion in item) != (lesion in item["absent"]) for item in items for lesion in item["lesions"])
+
+
+@pytest.mark.real_data
+def test_idrid_boxes(real_folder: Callable[[str], Path]) -> None:
+    root = real_folder("IDRiD")
+
+    content = build("via", root, annotations="C. Lesion boxes (VIA)/via_region_data.csv")
+
+    items = [item for split in SPLITS for item in content[split]]
+    assert len(items) == 393
+    assert {tuple(item["lesions"]) for item in items} == {("exudate", "haemorrhage")}
+    lesions = [region["lesion"] for item in items for region in item["regions"]]
+    assert (lesions.count("exudate"), lesions.count("haemorrhage")) == (1441, 1006)

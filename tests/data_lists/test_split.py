@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_lists import DataListError, split_patients
+from data_lists import DataListError, split_labelled, split_patients
 
 PATIENTS = st.dictionaries(st.text(min_size=1, max_size=6), st.sampled_from("abc"), min_size=3, max_size=60)
+LABELLED = st.dictionaries(st.text(min_size=1, max_size=6), st.sets(st.sampled_from("abcd")), min_size=3, max_size=60)
 SHARE = st.sampled_from([0.0, 0.05, 0.1, 0.2, 0.3, 0.45])
 
 
@@ -43,6 +46,32 @@ def test_every_class_has_its_share() -> None:
         of_kind = [splits[patient] for patient in patients if patient[0] == kind]
         assert of_kind.count("test") == 1
         assert of_kind.count("validation") == 2
+
+
+@given(patients=LABELLED, validation=SHARE, test=SHARE, seed=st.integers(0, 10))
+def test_patients_with_several_labels_are_in_one_split_of_the_asked_size(
+    patients: dict[str, set[str]], validation: float, test: float, seed: int
+) -> None:
+    splits = split_labelled(patients, validation=validation, test=test, seed=seed)
+
+    one_label = split_patients(dict.fromkeys(patients, ""), validation=validation, test=test, seed=seed)
+    assert splits.keys() == patients.keys()
+    assert Counter(splits.values()) == Counter(one_label.values())
+    backwards = dict(reversed(patients.items()))
+    assert split_labelled(backwards, validation=validation, test=test, seed=seed) == splits
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_label_has_its_share_where_patients_have_several(seed: int) -> None:
+    labels = ["a", "ab", "abc", "b", "cd", "", "aaa", "ad"]
+    patients = {f"{number}": labels[number % len(labels)] for number in range(160)}
+
+    splits = split_labelled(patients, validation=0.2, test=0.1, seed=seed)
+
+    for label in "abcd":
+        having = [splits[patient] for patient, own in patients.items() if label in own]
+        assert having.count("validation") == pytest.approx(0.2 * len(having), abs=2)
+        assert having.count("test") == pytest.approx(0.1 * len(having), abs=2)
 
 
 def test_another_seed_gives_another_division() -> None:

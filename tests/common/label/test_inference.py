@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from monai.bundle import ConfigParser
 from numpy.typing import NDArray
 
 from common.bundles import find_bundle, open_bundle
@@ -115,3 +117,51 @@ def test_threads_do_not_mix(photos: Path, predictor: BundlePredictor) -> None:
     for image, prediction in found:
         assert isinstance(prediction, Prediction)
         np.testing.assert_array_equal(prediction.labels, alone[image])
+
+
+# --- a classifier ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> BundlePredictor:
+    """The classifier of ODIR with random weights."""
+    torch.manual_seed(0)
+    bundle = find_bundle("odir_classification")
+    settings = {"size": 64, "use_biomarkers": False, "clinical_columns": {"age": None, "sex": ["female", "male"]}}
+    config = ConfigParser(ConfigParser.load_config_file(str(bundle / "configs" / "inference.json")))
+    for name, value in settings.items():
+        config[name] = value
+    weights = tmp_path_factory.mktemp("weights") / "model.pt"
+    torch.save(config.get_parsed_content("network_def").state_dict(), weights)
+    return BundlePredictor(bundle, {**settings, "ckpt_path": str(weights)})
+
+
+def test_probabilities_are_those_of_the_network(photos: Path, classifier: BundlePredictor) -> None:
+    photo = photos / "eye_OD_0.png"
+
+    found = classifier.classify(photo, photo.name)
+    known = classifier.classify(photo, photo.name, {"age": 61, "sex": "female"})
+
+    assert classifier.description.classifies
+    assert list(found.probabilities) == list(classifier.description.values) == list("NDGCAHMO")
+    assert all(0 < p < 1 for p in found.probabilities.values())
+    assert found.entropy is not None
+    assert 0 < found.entropy <= 1
+    assert known.probabilities != found.probabilities
+
+
+@pytest.mark.parametrize(
+    ("known", "words"),
+    [
+        ({"ages": 61}, "takes no column 'ages': give any of age, sex"),
+        ({"age": "old"}, "'old', which is no number"),
+        ({"sex": "f"}, "'f', which is none of female, male"),
+    ],
+)
+def test_what_is_known_has_to_fit(photos: Path, classifier: BundlePredictor, known: dict[str, Any], words: str) -> None:
+    with pytest.raises(Exception) as raised:  # noqa: PT011  MONAI wraps it in errors of its own
+        classifier.classify(photos / "eye_OD_0.png", "photo", known)
+
+    with pytest.raises(SettingError) as setting:
+        failure_of("photo", "inference", raised.value)
+    assert words in str(setting.value)
