@@ -263,6 +263,7 @@ def test_a_bundle_gets_what_another_found(
     found = float(row["needy_disc_diameter_vertical_um"]) / float(row["needy_disc_diameter_vertical_px"])
     assert found == pytest.approx(float(row["cdr_vertical"]), rel=1e-5)
     assert row["mask_disc"] == "masks/a_disc.png"
+    assert all(part.startswith("needy: ") for part in row["note"].split("; ") if part)
     assert row["needy_mask_disc"] == "masks/a_needy_disc.png"
     assert (tmp_path / "out" / "masks" / "a_needy_disc.png").is_file()
 
