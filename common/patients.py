@@ -34,8 +34,9 @@ def patient_from_name(name: str) -> str | None:
 def combine_eyes(values: NDArray[Any], labels: Sequence[str], normal: str = NORMAL) -> NDArray[np.float64]:
     """Combine what is said of the photos of one patient.
 
-    A patient has what one of the eyes has, so the largest value counts; a patient is as normal as the less normal eye, so
-    for ``normal`` it is the smallest (the eyes of one patient are far from independent, so a product would be too low). Truths of 0 and 1 are combined in the same way.
+    A patient has what one of the eyes has, so the largest value counts; a patient is as normal as the less normal eye,
+    so for ``normal`` it is the smallest. A product would be too low, since the eyes of a patient are alike. Truths of 0
+    and 1 are combined in the same way.
 
     Args:
         values: ``(n, C)``, a row of probabilities for each photo.

@@ -94,7 +94,8 @@ class Findings:
             if column in _IDENTITY:
                 self.blocks[PHOTO][column] = self.blocks[PHOTO][column] or value
             elif column == NOTE:
-                self.notes += str(value).split("; ")
+                whose = f"{entry.short}: " if entry.prefix else ""
+                self.notes += [whose + part for part in str(value).split("; ") if part]
             elif value in sheet.files:
                 new, place = place_of(column, str(value), output_name, entry.prefix, entry.short)
                 block[new], self.files[place] = place, sheet.files[str(value)]
@@ -121,7 +122,7 @@ class Findings:
     @property
     def note(self) -> str:
         """The notes, each once."""
-        return "; ".join(dict.fromkeys(part for part in self.notes if part))
+        return "; ".join(dict.fromkeys(self.notes))
 
     @property
     def failure(self) -> str | None:

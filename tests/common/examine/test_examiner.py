@@ -152,9 +152,9 @@ def test_what_a_table_says(examiner: Examiner, tmp_path: Path, draw_photo: Draw,
     assert [one[name] for name in ("patient", "eye", "age", "sex", "pixel_size_um")] == [
         "007",
         "OS",
-        "60.0",
+        "60",
         "male",
-        "8.0",
+        "8",
     ]
     assert float(one["vessel_calibre_mean_um"]) == pytest.approx(8 * float(one["vessel_calibre_mean_px"]), rel=1e-5)
     assert two["modality"] == "oct"
@@ -263,6 +263,7 @@ def test_a_bundle_gets_what_another_found(
     found = float(row["needy_disc_diameter_vertical_um"]) / float(row["needy_disc_diameter_vertical_px"])
     assert found == pytest.approx(float(row["cdr_vertical"]), rel=1e-5)
     assert row["mask_disc"] == "masks/a_disc.png"
+    assert all(part.startswith("needy: ") for part in row["note"].split("; ") if part)
     assert row["needy_mask_disc"] == "masks/a_needy_disc.png"
     assert (tmp_path / "out" / "masks" / "a_needy_disc.png").is_file()
 
