@@ -9,6 +9,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import fire
@@ -145,6 +146,43 @@ class Commands:
         """
         given = {"dataset_dir": dataset_dir, "data_list": data_list, "output_dir": output}
         return _train(bundle, ["train.json", "evaluate.json"], given, overrides)
+
+    @_deferred
+    def serve(
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 7860,
+        bundles: str | Sequence[str] | None = None,
+        device: str | None = None,
+        max_files: int = 20,
+        max_megabytes: float = 50,
+        keep_minutes: float = 60,
+    ) -> int:
+        """Serve a page in the browser: photos and B-scans in, overlays, biomarkers and probabilities out.
+
+        Needs Gradio: pip install -e ".[web]" in the folder of the repository. What is uploaded is removed when its
+        session ends. The page has no password: whoever reaches the address can use it. For research; not a medical
+        device.
+
+        Args:
+            host: address to listen on; 0.0.0.0 lets other computers in.
+            port: port to listen on; 0 takes a free one.
+            bundles: names, separated by commas; by default all that have weights, but disc_cup_hqsam_segmentation.
+            device: cpu, cuda or cuda:1; by default the GPU where there is one.
+            max_files: how many files can be examined at once.
+            max_megabytes: how large each of them may be.
+            keep_minutes: how long files stay of a session that asks for nothing.
+        """
+        if find_spec("gradio") is None:
+            raise SettingError(
+                'The page needs Gradio: install it with pip install -e ".[web]" in the folder of the repository.'
+            )
+        from common.page import PageSettings, serve
+
+        names = None if bundles is None else _names(bundles)
+        serve(PageSettings(str(host), port, names, device, max_files, max_megabytes, keep_minutes))
+        return 0
 
     @_deferred
     def ablate(

@@ -1,0 +1,189 @@
+"""Examinations for the page: files in, cards, a table and an archive out. Nothing here knows of Gradio."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.errors import SettingError
+from common.examine import Examination, Examiner
+from common.examine.folder import LOCK, file_columns, read_rows
+from common.examine.inputs import SUFFIXES
+from common.page.cards import Card, draw_layers
+from common.pixels import read_pixels
+from common.results import FAILURES, RESULTS
+from common.scans import read_scan, split_address
+
+ARCHIVE = "retina_results"
+MEGABYTE = 1024**2
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run gives.
+
+    Attributes:
+        cards: one for each picture, by name.
+        archive: zip file of masks, overlays and tables.
+        table: the table of results; None when every file failed.
+    """
+
+    cards: list[Card]
+    archive: Path
+    table: Path | None
+
+    @property
+    def failed(self) -> int:
+        """Number of pictures of which something could not be done."""
+        return sum(1 for card in self.cards if card.failure)
+
+
+class Runner:
+    """Runs examinations with networks that stay loaded; it may be used by several threads.
+
+    Args:
+        bundles: names of the bundles that can be chosen; None for all that are there and run by default.
+        device: of the networks, ``cpu`` or ``cuda``; None for a GPU where there is one.
+        max_files: how many files one run may have.
+        max_megabytes: how large each may be.
+
+    Raises:
+        SettingError: a bundle is missing, or a limit is not positive.
+    """
+
+    def __init__(
+        self,
+        bundles: Sequence[str] | None = None,
+        device: str | None = None,
+        max_files: int = 20,
+        max_megabytes: float = 50,
+    ) -> None:
+        for name, limit in (("max_files", max_files), ("max_megabytes", max_megabytes)):
+            if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 < limit < math.inf:
+                raise SettingError(f"--{name} is {limit!r}: give a number above 0.")
+        self.max_files = max_files
+        self.max_bytes = int(max_megabytes * MEGABYTE)
+        self._examiner = Examiner(bundles, device)
+        self.bundles = [entry.name for entry in self._examiner.entries]
+
+    def check(self, paths: Sequence[str | Path]) -> None:
+        """Check how many files there are, and how large.
+
+        Args:
+            paths: the files.
+
+        Raises:
+            SettingError: there is none, there are too many, or one is too large or gone.
+        """
+        if not paths:
+            raise SettingError("There is no file yet: choose fundus photos or OCT B-scans, or take an example.")
+        if len(paths) > self.max_files:
+            raise SettingError(
+                f"{len(paths)} files are too many at once: choose at most {self.max_files}, and the others after them."
+            )
+        for path in map(Path, paths):
+            if not path.is_file():
+                raise SettingError(f"{path.name} is no longer here, since the session has ended: choose it again.")
+            if path.stat().st_size > self.max_bytes:
+                raise SettingError(
+                    f"{path.name} has {path.stat().st_size / MEGABYTE:.1f} MB, and at most "
+                    f"{self.max_bytes / MEGABYTE:g} MB are taken: choose a smaller file."
+                )
+
+    def run(
+        self,
+        paths: Sequence[str | Path],
+        bundles: Sequence[str],
+        pixel_size: float | None,
+        folder: Path,
+        progress: Progress | None = None,
+    ) -> Outcome:
+        """Examine files.
+
+        Args:
+            paths: the files; they are left as they are.
+            bundles: names of the bundles to run, some of `bundles`.
+            pixel_size: micrometres per pixel of the fundus photos, if known.
+            folder: an empty folder, which is filled.
+            progress: told how many pictures are done, of how many, and the name of the last one.
+
+        Raises:
+            SettingError: as `check`, or a choice is none.
+        """
+        self.check(paths)
+        if not bundles:
+            raise SettingError(f"Nothing is chosen to be measured: choose some of {', '.join(self.bundles)}.")
+        if pixel_size is not None and not 0 < pixel_size < math.inf:
+            raise SettingError(f"{pixel_size} micrometres per pixel cannot be: give a number above 0, or none.")
+        output = folder / ARCHIVE
+        output.mkdir()
+        staged = _stage(paths, folder / "input")
+        cards = [
+            Card(name, failure=f"the ending '{Path(name).suffix}' is none of {', '.join(sorted(SUFFIXES))}")
+            for name in staged
+            if Path(name).suffix.lower() not in SUFFIXES
+        ]
+        if len(cards) < len(staged):
+            run = self._examiner.only(bundles).run(_inputs(folder, staged, pixel_size), output)
+            for number, examination in enumerate(run, start=1):
+                cards.append(_card(examination, folder / "shown" / str(number)))
+                if progress is not None:
+                    progress(number, run.total, examination.image)
+            (output / LOCK).unlink(missing_ok=True)
+        shown = {card.image for card in cards}
+        reasons = {row["image"]: row["reason"] for row in read_rows(output / FAILURES)}
+        cards += [Card(image, failure=reason) for image, reason in reasons.items() if image not in shown]
+        cards.sort(key=lambda card: card.image)
+        archive = Path(shutil.make_archive(str(output), "zip", output))
+        table = output / RESULTS
+        return Outcome(cards, archive, table if table.is_file() else None)
+
+
+def _stage(paths: Sequence[str | Path], folder: Path) -> list[str]:
+    """Put files into a new folder, under their own names, or with a number where two have the same."""
+    folder.mkdir()
+    names: dict[str, str] = {}
+    for path in map(Path, paths):
+        name, number = path.name, 1
+        while name.lower() in names:
+            number += 1
+            name = f"{path.stem}_{number}{path.suffix}"
+        names[name.lower()] = name
+        try:
+            os.link(path, folder / name)
+        except OSError:
+            shutil.copyfile(path, folder / name)
+    return list(names.values())
+
+
+def _inputs(folder: Path, names: Sequence[str], pixel_size: float | None) -> Path:
+    """The input of an examination: the folder, or a table that says the pixel size, too.
+
+    Never a list of the files: among them, a CSV file is taken for a table of paths.
+    """
+    if pixel_size is None:
+        return folder / "input"
+    table = folder / "input.csv"
+    with table.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "pixel_size"])
+        writer.writerows([f"input/{name}", pixel_size] for name in names if Path(name).suffix.lower() in SUFFIXES)
+    return table
+
+
+def _card(examination: Examination, folder: Path) -> Card:
+    """Draw what is shown of an examination into a new folder."""
+    row = {name: value for name, value in examination.row.items() if name not in file_columns(examination.row)}
+    card = Card(examination.image, examination.modality, row, examination.failure or "")
+    if not examination.row:
+        return card
+    folder.mkdir(parents=True)
+    _, frame = split_address(examination.path)
+    pixels = read_pixels(examination.path) if frame is None else read_scan(examination.path)
+    return draw_layers(card, pixels, examination.masks, folder)
