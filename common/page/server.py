@@ -351,11 +351,20 @@ def build_app(settings: PageSettings, root: Path) -> FastAPI:
 
 
 class PageServer(uvicorn.Server):
-    """A server of an app of `build_app` that stops at once: every open page keeps a connection."""
+    """A server of the page that stops at once, though every open page keeps a connection.
+
+    Args:
+        app: of `build_app`.
+        **options: of `uvicorn.Config`.
+    """
+
+    def __init__(self, app: FastAPI, **options: Any) -> None:
+        super().__init__(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5, **options))
+        self._stop_event = app.state.stop_event
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let go of the open pages, then stop."""
-        self.config.app.state.stop_event.set()
+        self._stop_event.set()
         await super().shutdown(sockets)
 
 
@@ -389,4 +398,4 @@ def serve(settings: PageSettings) -> None:
         app = build_app(settings, Path(root))
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         print(f"The page is at http://{host}:{listener.getsockname()[1]} (Ctrl+C stops it).", flush=True)
-        PageServer(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5)).run(sockets=[listener])
+        PageServer(app).run(sockets=[listener])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import threading
 import time
@@ -10,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import uvicorn
 from playwright.sync_api import Browser, sync_playwright
 
 from common.bundles import BUNDLES
@@ -39,7 +39,8 @@ class RunningPage:
 
     def files(self) -> list[Path]:
         """What visitors have on the disk."""
-        return [path for folder in ("uploads", "runs") for path in (self.root / folder).rglob("*") if path.is_file()]
+        walked = [step for folder in ("uploads", "runs") for step in os.walk(self.root / folder)]
+        return [Path(folder, name) for folder, _, names in walked for name in names]
 
     def wait_for_no_files(self) -> None:
         deadline = time.monotonic() + 30
@@ -70,7 +71,7 @@ def _served(_bundles: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         patch.setattr("common.bundles.BUNDLES", _bundles)
         patch.setenv("GRADIO_TEMP_DIR", str(root))
         app = build_app(PageSettings(max_files=MAX_FILES, max_megabytes=MAX_MEGABYTES), root)
-        server = PageServer(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning"))
+        server = PageServer(app, host="127.0.0.1", port=0)
         thread = threading.Thread(target=server.run)
         thread.start()
         while not server.started:

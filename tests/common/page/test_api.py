@@ -21,7 +21,7 @@ CLIENTS = 20
 
 
 def connect(page: RunningPage, folder: Path) -> Client:
-    return Client(page.url, verbose=False, download_files=str(folder))
+    return Client(page.url, verbose=False, download_files=str(folder), httpx_kwargs={"timeout": 60})
 
 
 def call(client: Client, files: list[Path], bundles: list[str] | None = None, pixel_size: float = 0) -> Any:
