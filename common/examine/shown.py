@@ -126,7 +126,7 @@ SHOWN: tuple[Shown, ...] = (
     *_thickness("os_rpe", "OS-RPE"),
 )
 BY_COLUMN = {shown.column: shown for shown in SHOWN}
-_UNITS = {"_px2": "px²", "_um2": "µm²", "_px": "px", "_um": "µm", "_deg": "°", "_per_mm": "mm/mm²", "_per_px": "1/px"}
+_UNITS = {"_per_mm": "mm/mm²", "_per_px": "1/px", "_px2": "px²", "_um2": "µm²", "_px": "px", "_um": "µm", "_deg": "°"}
 
 
 def shown_as(column: str) -> Shown:

@@ -39,6 +39,7 @@ def test_measures_have_names_units_and_groups() -> None:
             "image": "a.png",
             "eye": "OD",
             "vessel_density": 0.125,
+            "vessel_length_density_per_px": 0.02,
             "cdr_vertical": 0.5,
             "disc_area_um2": math.nan,
             "hqsam_cdr_vertical": 0.6,
@@ -54,7 +55,10 @@ def test_measures_have_names_units_and_groups() -> None:
         group: [(one.label, value, one.unit) for one, value in measures] for group, measures in card.measures.items()
     }
     assert list(shown) == ["Vessels", "Optic disc and cup", "Optic disc and cup, by HQ-SAM", "Picture"]
-    assert shown["Vessels"] == [("Vessel density (share of the field of view)", "12.5", "%")]
+    assert shown["Vessels"] == [
+        ("Vessel density (share of the field of view)", "12.5", "%"),
+        ("Vessel length density", "0.02", "1/px"),
+    ]
     assert ("Disc area", "–", "µm²") in shown["Optic disc and cup"]
     assert card.thicknesses == {"µm": [["NFL", "20", "–", "–", "–"], ["GCL-IPL", "–", "–", "–", "50"]]}
     assert card.probabilities == [("DR", 25.0)]
