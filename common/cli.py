@@ -319,7 +319,7 @@ class Commands:
         )
 
     @_deferred
-    def demo(self, *, output: str = "demo_output", count: int = 3) -> int:
+    def demo(self, *, output: str = "demo_output", count: int = 2) -> int:
         """Run every bundle that has weights on pictures drawn here, and compare with the exact truth.
 
         Args:
