@@ -230,7 +230,7 @@ def test_both_eyes_of_a_patient_are_combined(
         assert found.row("nobody.png")["patient"] == ""
         for label in bundle.labels:
             one, other = (float(row[f"p_{label}"]) for row in (left, right))
-            together = one * other if label == "N" else max(one, other)
+            together = min(one, other) if label == "N" else max(one, other)
             assert float(patients[1][label]) == pytest.approx(together, rel=1e-4)
 
 
