@@ -206,9 +206,9 @@ def compare(outcomes: Mapping[str, Outcome], resamples: int = 1000, seed: int = 
         seed: of the bootstrap.
 
     Returns:
-        A row for each variant and score: ``variant``, ``score``, ``value``, ``low``, ``high``, ``seed_sd`` (standard
-        deviation over the seeds), and for all but the first variant ``difference``, ``difference_low`` and
-        ``difference_high``.
+        A row for each variant and score: ``variant``, ``score``, ``value``, ``low``, ``high``, ``seed_sd`` (sample
+        standard deviation over the seeds; NaN for one), and for all but the first variant ``difference``,
+        ``difference_low`` and ``difference_high``.
 
     Raises:
         SettingError: the variants are not of the same patients and labels.
@@ -240,7 +240,7 @@ def compare(outcomes: Mapping[str, Outcome], resamples: int = 1000, seed: int = 
         for score in single[0]:
             row: dict[str, Any] = {"variant": name, "score": score, "value": values[name, score, False]}
             row["low"], row["high"] = intervals[name, score, False]
-            row["seed_sd"] = float(np.std([scores[score] for scores in single]))
+            row["seed_sd"] = float(np.std([scores[score] for scores in single], ddof=1)) if len(single) > 1 else np.nan
             if name != reference:
                 row["difference"] = values[name, score, True]
                 row["difference_low"], row["difference_high"] = intervals[name, score, True]

@@ -255,21 +255,21 @@ def join_table(
         The items with the columns as numbers; an item without a row, and an empty cell, have None.
 
     Raises:
-        SettingError: the table cannot be read, lacks a column or has no row of any item, a file name fits several
-            rows, or a cell is no number.
+        SettingError: the table cannot be read, lacks a column or has no row of any item, an item's path or file name
+            fits several rows, or a cell is no number.
     """
     rows = read_table(table_path, "The table")
-    missing = [column for column in ("image", *columns) if not rows or column not in rows[0]]
+    missing = [column for column in ("image", *columns) if not rows or column.lower() not in rows[0]]
     if missing:
         raise SettingError(f"The table {table_path} has no column {missing[0]!r}, or no rows: give another table.")
-    by_name = {row["image"]: row for row in rows}
+    by_name: dict[str, list[dict[str, str]]] = defaultdict(list)
     by_file: dict[str, list[dict[str, str]]] = defaultdict(list)
     for row in rows:
+        by_name[row["image"]].append(row)
         by_file[PurePosixPath(row["image"]).name].append(row)
     joined, found = [], 0
     for item in items:
-        own = by_name.get(item["name"])
-        sharing = [own] if own is not None else by_file.get(PurePosixPath(item["name"]).name, [])
+        sharing = by_name.get(item["name"]) or by_file.get(PurePosixPath(item["name"]).name, [])
         if len(sharing) > 1:
             raise SettingError(
                 f"The table {table_path} has several rows that may be those of {item['name']}: keep one."
@@ -310,9 +310,10 @@ def with_biomarkers(
 
 def _number(table_path: str | Path, row: Mapping[str, str], column: str) -> float | None:
     """Read a cell; None when it is empty."""
+    cell = row[column.lower()]
     try:
-        return _number_of(row[column])
+        return _number_of(cell)
     except ValueError as error:
         raise SettingError(
-            f"The table {table_path} has {row[column]!r} in the column {column!r} of {row['image']}: give a number."
+            f"The table {table_path} has {cell!r} in the column {column!r} of {row['image']}: give a number."
         ) from error

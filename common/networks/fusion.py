@@ -66,7 +66,9 @@ def features_of(item: Mapping[str, Any], columns: Columns) -> list[float]:
         if categories is None:
             try:
                 values.append(math.nan if missing else float(value))  # type: ignore[arg-type]
-            except (TypeError, ValueError) as error:
+                if math.isinf(values[-1]):
+                    raise ValueError("infinite")
+            except (TypeError, ValueError, OverflowError) as error:
                 raise SettingError(
                     f"The column {name!r} of {item.get('name', 'an item')} has {value!r}, which is no number: correct "
                     "it, or give the column its categories."

@@ -57,7 +57,7 @@ def hybrid(clinic: Path, in_process: Callable[..., None], tmp_path_factory: pyte
         biomarkers_path=str(clinic / "results.csv"),
         output_dir=str(folder),
         epochs=1,
-        images_per_batch=2,
+        images_per_batch=32,  # more than there are photos
         **HYBRID,
     )
     return folder

@@ -132,6 +132,10 @@ def test_results_are_joined_by_path_or_file_name(tmp_path: Path, name: str) -> N
             "has several rows that may be those of a/1_left.jpg",
         ),
         (
+            "image,cdr_vertical\na/1_left.jpg,0.5\na/1_left.jpg,0.6\n",
+            "has several rows that may be those of a/1_left.jpg",
+        ),
+        (
             "image,cdr_vertical\n1_left.jpg,large\n",
             "has 'large' in the column 'cdr_vertical' of 1_left.jpg: give a number",
         ),
@@ -142,6 +146,12 @@ def test_results_are_joined_by_path_or_file_name(tmp_path: Path, name: str) -> N
 def test_a_table_of_results_that_does_not_fit_is_refused(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(SettingError, match=words):
         join_table(ITEMS, write(tmp_path, text), ["cdr_vertical"])
+
+
+def test_a_column_is_found_in_any_case(tmp_path: Path) -> None:
+    table = write(tmp_path, "image,CDR_vertical\n1_left.jpg,0.5\n")
+
+    assert join_table(ITEMS, table, ["CDR_vertical"])[0]["CDR_vertical"] == 0.5
 
 
 def test_a_training_with_biomarkers_needs_their_table() -> None:

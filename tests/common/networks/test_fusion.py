@@ -46,6 +46,8 @@ def test_what_is_missing_is_nan(missing: Any) -> None:
     ("item", "words"),
     [
         ({"name": "1_left.jpg", "age": "old"}, "'age' of 1_left.jpg has 'old', which is no number"),
+        ({"name": "1_left.jpg", "age": math.inf}, "'age' of 1_left.jpg has inf, which is no number"),
+        ({"name": "1_left.jpg", "age": 10**400}, "'age' of 1_left.jpg has 10+, which is no number"),
         ({"name": "1_left.jpg", "sex": "M"}, "'sex' of 1_left.jpg has 'M', which is none of female, male"),
     ],
 )
