@@ -64,7 +64,7 @@ def _bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def _served(_bundles: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPage]:
     root = tmp_path_factory.mktemp("page")
     with pytest.MonkeyPatch.context() as patch:
