@@ -13,7 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.errors import SettingError
+import numpy as np
+from numpy.typing import NDArray
+
+from common.errors import SettingError, UnreadableImageError
 from common.pixels import read_pixels
 from common.regions import check_region, mask_to_polygons
 from common.results import RESULTS
@@ -64,8 +67,8 @@ def read_via(path: str | Path) -> dict[str, list[Region]]:
         The regions by the name of the image, also of an image without any; in the order of the file.
 
     Raises:
-        SettingError: the file cannot be read, is no such export, or a row or a region is malformed; the text names its
-            line, or in JSON the image and the number of the region.
+        SettingError: the file cannot be read, is no such export, has two photos of one name, or a row or a region is
+            malformed; the text names its line, or in JSON the image and the number of the region.
     """
     path = Path(path)
     try:
@@ -76,7 +79,11 @@ def read_via(path: str | Path) -> dict[str, list[Region]]:
         raise SettingError(f"The annotations {path} are no text in UTF-8: export them from VIA again.") from error
     entries = _read_json(path, text) if text.lstrip().startswith("{") else _read_csv(path, text)
     images: dict[str, list[Region]] = {}
-    for name, region in entries:
+    sizes: dict[str, str] = {}
+    for name, size, region in entries:
+        if sizes.setdefault(name, size) != size:
+            reason = f"there are two photos of this name, of {sizes[name]} and of {size} bytes; give them two names"
+            raise _wrong(path, f"image {name!r}", reason)
         images.setdefault(name, []).extend([] if region is None else [region])
     if not images:
         raise SettingError(f"The annotations {path} name no image: export them from VIA again.")
@@ -103,7 +110,8 @@ def _rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
         line = reader.line_num + 1
 
 
-def _read_csv(path: Path, text: str) -> Iterator[tuple[str, Region | None]]:
+def _read_csv(path: Path, text: str) -> Iterator[tuple[str, str, Region | None]]:
+    """Give name, size in bytes and region of each row."""
     rows = _rows(path, text)
     line, header = next(rows, (1, []))
     names = [name.strip().removeprefix("#") for name in header]
@@ -122,7 +130,8 @@ def _read_csv(path: Path, text: str) -> Iterator[tuple[str, Region | None]]:
         attributes = _parse_cell(path, where, "region_attributes", cells["region_attributes"])
         if not shape and cells["region_count"] != "0":
             raise _wrong(path, where, f"it has no shape, although region_count is {cells['region_count']!r}")
-        yield cells["filename"], _region(path, where, shape, attributes) if shape else None
+        region = _region(path, where, shape, attributes) if shape else None
+        yield cells["filename"], cells["file_size"], region
 
 
 def _parse_cell(path: Path, where: str, column: str, cell: str) -> Mapping[str, Any]:
@@ -147,7 +156,8 @@ def _region(path: Path, where: str, shape: Mapping[str, Any], attributes: Mappin
     return Region(shape, attributes, where)
 
 
-def _read_json(path: Path, text: str) -> Iterator[tuple[str, Region | None]]:
+def _read_json(path: Path, text: str) -> Iterator[tuple[str, str, Region | None]]:
+    """Give name, size in bytes and region of each region, and None for the region of an image without any."""
     try:
         content = json.loads(text)
     except json.JSONDecodeError as error:
@@ -159,7 +169,7 @@ def _read_json(path: Path, text: str) -> Iterator[tuple[str, Region | None]]:
     for key, entry in content.items():
         where = f"image {key!r}"
         image = _mapping(path, where, "the entry", entry)
-        name, regions = image.get("filename"), image.get("regions", [])
+        name, size, regions = image.get("filename"), str(image.get("size", "")), image.get("regions", [])
         if not isinstance(name, str) or not name.strip():
             raise _wrong(path, where, "it has no filename")
         if isinstance(regions, Mapping):  # VIA 1 numbers them
@@ -167,13 +177,13 @@ def _read_json(path: Path, text: str) -> Iterator[tuple[str, Region | None]]:
         if not isinstance(regions, list):
             raise _wrong(path, where, "its regions are no list")
         if not regions:
-            yield name.strip(), None
+            yield name.strip(), size, None
         for number, region in enumerate(regions):
             place = f"{where}, region {number}"
             parts = _mapping(path, place, "the region", region)
             shape = _mapping(path, place, "shape_attributes", parts.get("shape_attributes"))
             attributes = _mapping(path, place, "region_attributes", parts.get("region_attributes") or {})
-            yield name.strip(), _region(path, place, shape, attributes)
+            yield name.strip(), size, _region(path, place, shape, attributes)
 
 
 def via_csv(images: Iterable[tuple[str, int, Sequence[tuple[Mapping[str, Any], str]]]], attribute: str) -> str:
@@ -219,35 +229,46 @@ def masks_to_via(
 
     Raises:
         SettingError: the table, a mask or a photo is missing or cannot be read, the table has no masks, two photos of
-            different folders have one name and one size, or the output cannot be written.
+            different folders have one name, or the output cannot be written.
     """
     if not (isinstance(least_area, int) and least_area >= 1):
         raise SettingError(f"least_area is {least_area!r}; give a whole number of pixels from 1 on.")
     results, photos, output = Path(results), Path(photos), Path(output)
     rows = read_table(results / RESULTS, "The table of results")
-    columns = [column for column in (rows[0] if rows else ()) if column.startswith("mask_")]
-    if not columns:
-        raise SettingError(f"The table {results / RESULTS} has no rows, or no column mask_...: run inference first.")
-    images: dict[tuple[str, int], list[tuple[Mapping[str, Any], str]]] = {}
+    names = rows[0] if rows else {}
+    columns = [column for column in names if column.startswith("mask_")]
+    if "image" not in names or not columns:
+        raise SettingError(
+            f"The table {results / RESULTS} has no rows, no column image, or no column mask_...: run inference first."
+        )
+    images: dict[str, tuple[str, int, list[tuple[Mapping[str, Any], str]]]] = {}
     for row in rows:
         photo = photos / row["image"]
         try:
-            key = (photo.name, photo.stat().st_size)
+            size = photo.stat().st_size
         except OSError as error:
             raise SettingError(f"The photo {photo} cannot be read ({error.strerror}): give its folder.") from error
-        if key in images:
+        if photo.name in images:
             raise SettingError(
-                f"Two photos are called {photo.name} and have {key[1]} bytes: VIA cannot tell them apart."
+                f"Two photos are called {photo.name}, and VIA has no folders to tell them apart: give them two names."
             )
-        images[key] = [
+        regions: list[tuple[Mapping[str, Any], str]] = [
             (shape, column.removeprefix("mask_"))
             for column in columns
-            for shape in mask_to_polygons(read_pixels(results / row[column]), least_area)
+            for shape in mask_to_polygons(_mask(results / row[column]), least_area)
         ]
-    text = via_csv(((name, size, regions) for (name, size), regions in images.items()), attribute)
+        images[photo.name] = (photo.name, size, regions)
+    text = via_csv(images.values(), attribute)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(text, encoding="utf-8")
     except OSError as error:
         raise SettingError(f"The file {output} cannot be written ({error.strerror}).") from error
-    return sum(len(regions) for regions in images.values())
+    return sum(len(regions) for _, _, regions in images.values())
+
+
+def _mask(path: Path) -> NDArray[np.uint8]:
+    try:
+        return read_pixels(path)
+    except UnreadableImageError as error:
+        raise SettingError(f"The mask {error}: run inference again with --overwrite True.") from error

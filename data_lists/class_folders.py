@@ -30,7 +30,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from common.pixels import PHOTO_SUFFIXES
-from data_lists._base import DataListError, Dataset, Item, Tree, read_patients
+from data_lists._base import DataListError, Dataset, Item, Tree, read_patients, tell
 from data_lists._grading import dr_labels
 from data_lists.odir5k import LABELS
 
@@ -57,10 +57,12 @@ def find(
         patients: CSV file with the columns image (path relative to the root) and patient, a row for each image.
         redivide: divide the photos by the seed also where they lie in folders train, valid and test.
     """
-    photos = [path for path in tree.files() if PurePosixPath(path).suffix.lower() in PHOTO_SUFFIXES and "/" in path]
-    photos = [path for path in photos if not tree.is_excluded(path)]
+    every = [path for path in tree.files() if PurePosixPath(path).suffix.lower() in PHOTO_SUFFIXES]
+    every = [path for path in every if not tree.is_excluded(path)]
+    photos = [path for path in every if "/" in path]
     if not photos:
         raise tree.nothing_found("DR/NAME.jpg, No_DR/NAME.jpg ..., also in train/, valid/ and test/")
+    tell("photos left out, which lie in no folder of a class", [path for path in every if "/" not in path])
     folders = {path: PurePosixPath(path).parent.name for path in photos}
     meaning = _given(labels, set(folders.values())) if labels else _positive(positive, set(folders.values()))
     given = {} if patients is None else read_patients(patients, photos)

@@ -151,7 +151,7 @@ def _photos(tree: Tree, file: str, names: Collection[str]) -> dict[str, str]:
     """Find the photo of each name, except those that are to be left out.
 
     Raises:
-        DataListError: there is none, or several.
+        DataListError: there is none, or several, or two names are of one photo.
     """
     by_name: dict[str, list[str]] = defaultdict(list)
     for path in tree.files():
@@ -169,6 +169,8 @@ def _photos(tree: Tree, file: str, names: Collection[str]) -> dict[str, str]:
         if not paths:
             raise DataListError(f"{file} names {name!r}, but there is no such file below {tree.root}")
         if kept:
+            if kept[0] in photos.values():
+                raise DataListError(f"{file} names {kept[0]} twice, last as {name!r}; give the regions one name")
             photos[name] = kept[0]
     return photos
 

@@ -95,6 +95,10 @@ def test_json_without_end(tmp_path: Path) -> None:
         ('{"a": ', "line 1: it is no JSON"),
         ('{"a": {"filename": "a.jpg", "regions": 3}}', "image 'a': its regions are no list"),
         ('{"a": {"filename": "a.jpg", "regions": [{}]}}', "image 'a', region 0: shape_attributes is null"),
+        (
+            '{"a1": {"filename": "a.jpg", "size": 1}, "a2": {"filename": "a.jpg", "size": 2}}',
+            "image 'a.jpg': there are two photos of this name, of 1 and of 2 bytes",
+        ),
         ('{"_via_settings": {}}', "the project: _via_img_metadata is null"),
     ],
 )
@@ -163,6 +167,8 @@ def test_small_regions_are_left_out(results: Path, tmp_path: Path) -> None:
     [
         ("image,overlay\nsub/a.png,a.jpg\n", "no column mask_"),
         ("image,mask_exudate\nb.png,a_exudate.png\n", r"The photo .*b\.png cannot be read"),
+        ("photo,mask_exudate\nsub/a.png,a_exudate.png\n", "no column image"),
+        ("image,mask_exudate\nsub/a.png,b.png\n", r"The mask .*b\.png: cannot be opened .* run inference again"),
         ("image,mask_exudate\nsub/a.png,a_exudate.png\nsub/a.png,a_exudate.png\n", "Two photos are called a.png"),
     ],
 )

@@ -461,6 +461,15 @@ def test_folders_of_splits(pictures: Any, make: Any) -> None:
     assert [content[f"num{split.capitalize()}"] for split in SPLITS] != [12, 12, 12]
 
 
+def test_photos_beside_the_folders_are_told(pictures: Any, make: Any) -> None:
+    make["class_folders"](pictures)
+    pictures.photo("stray.jpg")
+
+    with pytest.warns(DataListWarning, match=r"lie in no folder of a class: 1 \(stray\.jpg\)"):
+        content = build("class_folders", pictures.root)
+    assert "stray.jpg" not in {item["image"] for split in SPLITS for item in content[split]}
+
+
 def test_patients_of_class_folders(pictures: Any, make: Any, tmp_path: Path, write_rows: Any) -> None:
     make["class_folders"](pictures)
     rows = [{"image": f"{name}/{i}.jpg", "patient": str(i // 2)} for name in ("DR", "No_DR") for i in range(6)]

@@ -159,6 +159,14 @@ def test_photos_of_one_name(pictures: Any) -> None:
     assert set(items_of(build("via", pictures.root, exclude=["b/0.jpg"]))) == {"0.jpg", "1.jpg"}
 
 
+def test_two_names_of_one_photo(pictures: Any) -> None:
+    pictures.photo("0.jpg")
+    write(pictures.root, ("0.jpg", RECT, EXUDATE), ("old/0.jpg", RECT, EXUDATE))
+
+    with pytest.raises(DataListError, match=r"names 0\.jpg twice, last as 'old/0\.jpg'"):
+        build("via", pictures.root)
+
+
 def test_several_tables(pictures: Any) -> None:
     pictures.photo("photos/0.jpg")
     pictures.photo("photos/1.jpg")
