@@ -35,7 +35,7 @@ CARDS_PER_PAGE = 200
 """A browser shows no more pictures at ease; with more photos, the report has further pages beside it."""
 _FEWEST_BINS, _MOST_BINS = 8, 30
 _MOST_FAILURES = 200
-_NAMES = {"dice": "Dice", "iou": "IoU", "auc": "AUC", "aupr": "AUPR", "f1": "F1"}
+_NAMES = {"dice": "Dice", "iou": "IoU", "auc": "AUC", "aupr": "AUPR", "f1": "F1", "odir": "ODIR"}
 _ROWS_AT_ONCE = 1000
 _TEXT_COLUMNS = ("image", "patient", "eye", "sex", "volume", "modality", "note", "fov_found", "isnt_rule")
 
