@@ -354,6 +354,12 @@ def name_items(
     return items
 
 
+def add_what_the_name_says(item: dict[str, Any]) -> None:
+    """Add ``patient`` and ``eye`` to an item where no table says them and the file's name does (``12_left.jpg``)."""
+    said = {"patient": patient_from_name(item["name"]), "eye": eye_from_name(item["name"])}
+    item.update({key: value for key, value in said.items() if value is not None and key not in item})
+
+
 def list_patients_photos(
     dataset_dir: str | Path,
     results: ResultFolder,
@@ -388,8 +394,7 @@ def list_patients_photos(
         items = join_table(items, biomarkers_path, list(biomarker_columns), some=not results.done)
         expected += list(biomarker_columns)
     for item in items:
-        said = {"patient": patient_from_name(item["name"]), "eye": eye_from_name(item["name"])}
-        item.update({key: value for key, value in said.items() if value is not None and key not in item})
+        add_what_the_name_says(item)
         unknown = [column for column in expected if item.get(column) is None]
         item["note"] = f"not known: {', '.join(unknown)}" if unknown else ""
     return items

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from common.data import list_photos, name_items
+from common.data import add_what_the_name_says, list_photos, name_items
 from common.errors import SettingError
 from common.examine.table import FUNDUS, OCT
 from common.pixels import PHOTO_SUFFIXES
@@ -59,6 +59,7 @@ def list_inputs(inputs: str | Path | Sequence[str | Path], results: ResultFolder
 
     A folder is searched with its sub-folders. A CSV table has the column ``path`` (relative to the table's folder, or
     absolute) and any of `COLUMNS`; a file that it names and that is not there is recorded as a failure.
+    Where no table says so, ``patient`` and ``eye`` are those that the file's name says (``12_left.jpg``).
 
     Args:
         inputs: a photo or B-scan, a folder, a CSV table, or a list of them.
@@ -78,6 +79,7 @@ def list_inputs(inputs: str | Path | Sequence[str | Path], results: ResultFolder
     else:
         items = _list_files(given, results)
     for item in items:
+        add_what_the_name_says(item)
         file, frame = split_address(item["name"])
         item["volume"] = (file if frame is not None else file.parent).as_posix()
     return items

@@ -35,7 +35,7 @@ CARDS_PER_PAGE = 200
 """A browser shows no more pictures at ease; with more photos, the report has further pages beside it."""
 _FEWEST_BINS, _MOST_BINS = 8, 30
 _MOST_FAILURES = 200
-_NAMES = {"dice": "Dice", "iou": "IoU", "auc": "AUC", "aupr": "AUPR", "f1": "F1"}
+_NAMES = {"dice": "Dice", "iou": "IoU", "auc": "AUC", "aupr": "AUPR", "f1": "F1", "odir": "ODIR"}
 _ROWS_AT_ONCE = 1000
 _TEXT_COLUMNS = ("image", "patient", "eye", "sex", "volume", "modality", "note", "fov_found", "isnt_rule")
 
@@ -146,7 +146,7 @@ def write_report(folder: ExaminationFolder, entries: Sequence[Entry], disclaimer
     for row in read_rows(folder.results):
         totals.add(row, list(plotted))
         count += 1
-    bundles = {entry.name: _about(entry) for entry in entries}
+    bundles = {entry.name: about(entry) for entry in entries}
     pages = max(1, math.ceil(count / CARDS_PER_PAGE))
     names = [REPORT, *(REPORT.replace(".", f"_{page}.") for page in range(2, pages + 1))]
     failures = list(islice(read_rows(folder.failures), _MOST_FAILURES + 1))
@@ -187,7 +187,7 @@ def _is_probability(column: str, entry: Entry) -> bool:
     return _plain(column, entry).startswith("p_")
 
 
-def _about(entry: Entry) -> dict[str, Any]:
+def about(entry: Entry) -> dict[str, Any]:
     """What a report says of a bundle, from its ``metadata.json``."""
     assert entry.folder is not None
     metadata = json.loads((entry.folder / "configs" / "metadata.json").read_text(encoding="utf-8"))
@@ -236,14 +236,14 @@ def _card(
         found = {_plain(column, entry): cell for column, cell in cells.items() if column not in paths}
         chances = {column: cell for column, cell in found.items() if column.startswith("p_")}
         measured = {column: cell for column, cell in found.items() if column not in chances}
-        about = bundles[entry.name]
+        bundle = bundles[entry.name]
         sections.append(
             {
-                "title": about["title"],
-                "performance": about["performance"],
+                "title": bundle["title"],
+                "performance": bundle["performance"],
                 "measured": [_measured(shown, measured[shown.column]) for shown in first_shown(measured)],
                 "all": [(column, cell) for column, cell in measured.items()],
-                "chances": [(_label(name[2:], about), float(cell)) for name, cell in chances.items() if cell],
+                "chances": [(label_of(name[2:], bundle), float(cell)) for name, cell in chances.items() if cell],
                 "files": [(Path(cells[path]).name, quote(cells[path])) for path in cells if path in paths],
             }
         )
@@ -256,9 +256,9 @@ def _card(
     }
 
 
-def _label(label: str, about: Mapping[str, Any]) -> str:
-    """A label as it is shown: ``G, glaucoma``."""
-    return f"{label}, {about['labels'][label]}" if label in about["labels"] else label
+def label_of(label: str, bundle: Mapping[str, Any]) -> str:
+    """A label as it is shown: ``G, glaucoma``; ``bundle`` is what `about` says of its bundle."""
+    return f"{label}, {bundle['labels'][label]}" if label in bundle["labels"] else label
 
 
 def _layer(key: str, picture: Path, place: str) -> dict[str, str]:
@@ -288,11 +288,11 @@ def _measured(shown: Shown, cell: str) -> dict[str, Any]:
     return {"shown": shown, "value": value, "outside": outside}
 
 
-def _histogram(column: str, entry: Entry, about: Mapping[str, Any], values: Sequence[float]) -> dict[str, Any]:
+def _histogram(column: str, entry: Entry, bundle: Mapping[str, Any], values: Sequence[float]) -> dict[str, Any]:
     """The bars of a histogram, in percent of its width and height."""
     plain = _plain(column, entry)
     chance = _is_probability(column, entry)
-    shown = Shown(column, f"Probability of {_label(plain[2:], about)}") if chance else shown_as(plain)
+    shown = Shown(column, f"Probability of {label_of(plain[2:], bundle)}") if chance else shown_as(plain)
     numbers = np.asarray(values) * shown.factor
     limits = (0.0, 1.0) if chance else (float(numbers.min()), float(numbers.max()))
     if limits[0] == limits[1]:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from common.biomarkers.layers import LAYERS
+from common.examine.report import label_of
 from common.examine.shown import SOURCES, Shown, shown_as
 from common.examine.thumbnails import colour_of
 from common.pictures import encode_picture, reduce_picture, reduced
@@ -67,6 +68,21 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class Chances:
+    """The probabilities that one bundle gives.
+
+    Attributes:
+        title: of the bundle.
+        performance: what was measured of it, in words.
+        percents: label and its probability in percent.
+    """
+
+    title: str
+    performance: str
+    percents: Sequence[tuple[str, float]]
+
+
+@dataclass(frozen=True)
 class Card:
     """What is shown of one picture.
 
@@ -78,6 +94,7 @@ class Card:
         base: the picture itself, reduced; None when it could not be read.
         size: width and height of ``base``.
         layers: the structures found on it.
+        chances: probabilities by bundle.
     """
 
     image: str
@@ -87,17 +104,12 @@ class Card:
     base: Path | None = None
     size: tuple[int, int] = (0, 0)
     layers: Sequence[Layer] = ()
+    chances: Sequence[Chances] = ()
 
     @property
     def kind(self) -> str:
         """The modality in words."""
         return {"fundus": "Fundus photo", "oct": "OCT B-scan"}.get(self.modality, "")
-
-    @property
-    def probabilities(self) -> list[tuple[str, float]]:
-        """Class and probability in percent."""
-        given = {name.removeprefix(_PROBABILITY): value for name, value in self.row.items() if name.startswith("p_")}
-        return [(name, 100 * float(value)) for name, value in given.items() if show_value(value) != "–"]
 
     @property
     def thicknesses(self) -> dict[str, list[list[str]]]:
@@ -125,6 +137,22 @@ class Card:
         if _PHOTO in groups:
             groups[_PHOTO] = groups.pop(_PHOTO)
         return groups
+
+
+def chances_of(row: Mapping[str, Any], columns: Sequence[str], bundle: Mapping[str, Any]) -> Chances | None:
+    """Give the probabilities of one bundle; None where there are none.
+
+    Args:
+        row: of the table of results.
+        columns: those of the bundle.
+        bundle: what `common.examine.report.about` says of it.
+    """
+    percents = [
+        (label_of(column.removeprefix(_PROBABILITY), bundle), 100 * float(row[column]))
+        for column in columns
+        if column.startswith(_PROBABILITY) and show_value(row.get(column)) != "–"
+    ]
+    return Chances(bundle["title"], bundle["performance"], percents) if percents else None
 
 
 def draw_layers(

@@ -6,15 +6,17 @@ import csv
 import math
 import os
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from common.errors import SettingError
 from common.examine import Examination, Examiner
 from common.examine.folder import LOCK, file_columns, read_rows
 from common.examine.inputs import SUFFIXES
-from common.page.cards import Card, draw_layers
+from common.examine.report import about
+from common.page.cards import Card, Chances, chances_of, draw_layers
 from common.pixels import read_pixels
 from common.results import FAILURES, RESULTS
 from common.scans import read_scan, split_address
@@ -70,7 +72,8 @@ class Runner:
         self.max_files = max_files
         self.max_bytes = int(max_megabytes * MEGABYTE)
         self._examiner = Examiner(bundles, device)
-        self.bundles = [entry.name for entry in self._examiner.entries]
+        self._about = {entry.name: about(entry) for entry in self._examiner.entries}
+        self.bundles = list(self._about)
 
     def check(self, paths: Sequence[str | Path]) -> None:
         """Check how many files there are, and how large.
@@ -132,7 +135,8 @@ class Runner:
         if len(cards) < len(staged):
             run = self._examiner.only(bundles).run(_inputs(folder, staged, pixel_size), output)
             for number, examination in enumerate(run, start=1):
-                cards.append(_card(examination, folder / "shown" / str(number)))
+                card = _card(examination, folder / "shown" / str(number))
+                cards.append(replace(card, chances=self._chances(examination.row, run.folder.blocks)))
                 if progress is not None:
                     progress(number, run.total, examination.image)
             (output / LOCK).unlink(missing_ok=True)
@@ -143,6 +147,11 @@ class Runner:
         archive = Path(shutil.make_archive(str(output), "zip", output))
         table = output / RESULTS
         return Outcome(cards, archive, table if table.is_file() else None)
+
+    def _chances(self, row: Mapping[str, Any], columns: Mapping[str, Sequence[str]]) -> list[Chances]:
+        """The probabilities of a row, by the bundles to which the columns belong."""
+        given = (chances_of(row, columns.get(name, ()), bundle) for name, bundle in self._about.items())
+        return [chances for chances in given if chances is not None]
 
 
 def _stage(paths: Sequence[str | Path], folder: Path) -> list[str]:

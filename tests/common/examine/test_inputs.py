@@ -40,6 +40,13 @@ def test_a_folder_a_photo_and_several(photos: Path, tmp_path: Path) -> None:
     assert [item["volume"] for item in several] == ["sub", "."]
 
 
+def test_a_name_says_the_patient_and_the_eye_where_no_table_does(tmp_path: Path, draw_photo: Draw) -> None:
+    draw_photo(tmp_path / "in" / "12_left.png", 1, (64, 64))
+    table = write(tmp_path / "table.csv", "path,patient,eye", "in/12_left.png,7,")
+    known = [listed(inputs, tmp_path)[0] for inputs in (tmp_path / "in", table)]
+    assert [(item["patient"], item["eye"]) for item in known] == [("12", "OS"), ("7", "OS")]
+
+
 def test_a_volume_is_its_b_scans(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     scipy.io.savemat(tmp_path / "in" / "v.mat", {"images": np.zeros((64, 96, 3), np.uint8)})

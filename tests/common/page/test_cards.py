@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.page.cards import Card, draw_layers, results_html, show_value
+from common.page.cards import Card, Chances, chances_of, draw_layers, results_html, show_value
 from common.pictures import encode_label_map, encode_mask
 from common.pixels import read_pixels
 
@@ -61,7 +61,18 @@ def test_measures_have_names_units_and_groups() -> None:
     ]
     assert ("Disc area", "–", "µm²") in shown["Optic disc and cup"]
     assert card.thicknesses == {"µm": [["NFL", "20", "–", "–", "–"], ["GCL-IPL", "–", "–", "–", "50"]]}
-    assert card.probabilities == [("DR", 25.0)]
+
+
+def test_probabilities_have_the_names_of_their_labels() -> None:
+    bundle = {"title": "Eyes <b>", "performance": "AUC 0.9", "labels": {"G": "glaucoma"}}
+    row = {"p_G": 0.25, "p_N": math.nan, "p_DR": "0.5", "cdr_vertical": 0.5, "p_X": 1.0}
+    chances = chances_of(row, ["cdr_vertical", "p_G", "p_N", "p_DR"], bundle)
+    assert chances == Chances("Eyes <b>", "AUC 0.9", [("G, glaucoma", 25.0), ("DR", 50.0)])
+    assert chances_of(row, ["cdr_vertical"], bundle) is None
+    html = results_html([Card("a.png", row=row, base=Path("a.jpg"), size=(4, 3), chances=[chances])], str)
+    assert "<h4>Eyes &lt;b&gt;</h4>" in html
+    assert "Measured performance: AUC 0.9. A probability is no diagnosis." in html
+    assert "G, glaucoma" in html
 
 
 def test_names_are_no_markup() -> None:
