@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import shutil
 from collections.abc import Iterable, Mapping
@@ -103,8 +104,9 @@ def fine_tune(
         settings: further ids of ``train.json``.
 
     Returns:
-        ``metric``, ``best_metric``, ``epoch`` of the best weights, ``epochs``, and the number of images of each split
-        (``training``, ``validation``); the same stands in ``summary.json`` beside the weights.
+        ``metric``, ``best_metric`` (None where it is not defined on these photos), ``epoch`` of the best weights,
+        ``epochs``, and the number of images of each split (``training``, ``validation``); the same stands in
+        ``summary.json`` beside the weights.
 
     Raises:
         SettingError: a setting is wrong, or there are too few annotations.
@@ -124,9 +126,10 @@ def fine_tune(
     state = workflow.parser.get_parsed_content("validate#evaluator").state
     trained = workflow.parser.get_parsed_content("train#trainer").state
     workflow.finalize()
+    best = float(state.best_metric)
     summary = {
         "metric": state.key_metric_name,
-        "best_metric": float(state.best_metric),
+        "best_metric": best if math.isfinite(best) else None,
         "epoch": int(state.best_metric_epoch),
         "epochs": int(trained.epoch),
         **counts,

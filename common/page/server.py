@@ -286,6 +286,7 @@ def build_app(settings: PageSettings, root: Path) -> FastAPI:
     runner = Runner(settings.bundles, settings.device, settings.max_files, settings.max_megabytes)
     workspace = Workspace(root, 60 * settings.keep_minutes)
     os.environ["GRADIO_TEMP_DIR"] = str(workspace.root)
+    gr.routes.DEFAULT_TEMP_DIR = str(workspace.root)  # read from the environment when Gradio was imported
     page = _Page(runner, workspace)
 
     @asynccontextmanager

@@ -41,14 +41,17 @@ INFERENCE: Mapping[str, Mapping[str, Any]] = {
     "disc_cup_segmentation": {"diameter": 384, "mirrored_views": 1},
     "disc_cup_hqsam_segmentation": {"mirrored_views": 1},
     "oct_layer_segmentation": {"columns": 128, "rows": 128, "mirrored_views": 1},
+    "dr_lesion_segmentation": {"diameter": 384, "window_size": 160, "mirrored_views": 1},
 }
 TRAINING: Mapping[str, Mapping[str, Any]] = {
     "vessel_segmentation": {"diameter": 160, "patch_size": 64, "patches_per_image": 1, "window_size": 96},
     "disc_cup_segmentation": {"diameter": 160, "view_size": 64, "views_per_image": 1},
     "disc_cup_hqsam_segmentation": {"diameter": 160},
     "oct_layer_segmentation": {"columns": 128, "rows": 128, "strip_columns": 64, "strip_rows": 96},
+    "dr_lesion_segmentation": {"diameter": 160, "patch_size": 64, "patches_per_image": 1, "window_size": 96},
 }
 OF_SCANS = ("oct_layer_segmentation",)
+LESIONS: Mapping[str, Mapping[str, Any]] = {"dr_lesion_segmentation": {"exudates": 3, "haemorrhages": 5}}
 CLASSIFIERS = [name for name, path in available_bundles().items() if describe(path).classifies]
 BUNDLES = [name for name in available_bundles() if name not in CLASSIFIERS]
 THREADS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -119,7 +122,7 @@ def draw_annotated(bundle: str, seed: int) -> tuple[NDArray[np.uint8], NDArray[n
     if bundle in OF_SCANS:
         scan = oct_phantom(HEIGHT, WIDTH, seed=seed)
         return scan.scan, np.where(scan.labels > len(describe(available_bundles()[bundle]).values), 0, scan.labels)
-    phantom = fundus_phantom(HEIGHT, WIDTH, seed=seed)
+    phantom = fundus_phantom(HEIGHT, WIDTH, seed=seed, **LESIONS.get(bundle, {}))
     labels = np.zeros((HEIGHT, WIDTH), np.uint8)
     for name, value in describe(available_bundles()[bundle]).values.items():
         labels[getattr(phantom, name)] = value
