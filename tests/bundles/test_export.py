@@ -135,4 +135,4 @@ def test_onnx_gives_the_same_output(eager: nn.Module, onnx_file: Path, inputs: l
     (found,) = session.run(["pred"], {"image": inputs[place].numpy()})
 
     # Float32 itself has seven digits: the largest logits, of about 20, get 1e-5 of their size on top.
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
