@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 PATIENCE = 60_000
 WIDTHS = {"desktop": 1280, "phone": 390}
+expect.set_options(timeout=PATIENCE)
 
 
 @pytest.fixture
