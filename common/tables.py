@@ -189,7 +189,7 @@ def read_photo_table(
         by_image[image] = row
     spelt = {name.lower(): name for name in further or {}}
     return {
-        name: {spelt.get(column, column): value for column, value in _values(table_path, row, known).items()}
+        name: {spelt.get(column, column): value for column, value in read_cells(table_path, row, known).items()}
         for name, row in _assign(table_path, by_image, names).items()
     }
 
@@ -218,10 +218,26 @@ def _assign(
     return found
 
 
-def _values(
-    table_path: str | Path, row: Mapping[str, str], columns: Mapping[str, tuple[Callable[[str], Any], str]]
+def read_cells(
+    table_path: str | Path,
+    row: Mapping[str, str],
+    columns: Mapping[str, tuple[Callable[[str], Any], str]],
+    name: str = "image",
 ) -> dict[str, Any]:
-    """Read the cells of a row."""
+    """Read the cells of a row.
+
+    Args:
+        table_path: the table, for errors.
+        row: column to text.
+        columns: how a column's cell is read (None: not known), and what it has to be; a table may lack them.
+        name: the column that says what the row is of, for errors.
+
+    Returns:
+        Column to value; what is not known is left out.
+
+    Raises:
+        SettingError: a cell is not what it has to be.
+    """
     values = {}
     for column, (parse, expected) in columns.items():
         if column not in row:
@@ -230,8 +246,7 @@ def _values(
             value = parse(row[column])
         except (ValueError, KeyError) as error:
             raise SettingError(
-                f"The table {table_path} has {row[column]!r} in the column {column!r} of {row['image']}: give "
-                f"{expected}."
+                f"The table {table_path} has {row[column]!r} in the column {column!r} of {row[name]}: give {expected}."
             ) from error
         if value is not None:
             values[column] = value

@@ -16,7 +16,7 @@ from common.pixels import PHOTO_SUFFIXES
 from common.results import ResultFolder
 from common.scans import VOLUME_SUFFIX, split_address
 from common.tables import COLUMNS as PHOTO_COLUMNS
-from common.tables import read_table
+from common.tables import read_cells, read_table
 
 KIND = "photo or B-scan"
 SUFFIXES = PHOTO_SUFFIXES | {VOLUME_SUFFIX}
@@ -127,21 +127,5 @@ def _read_inputs_table(table: Path) -> dict[Path, dict[str, Any]]:
         file = Path(os.path.normpath(table.parent / PurePosixPath(row[_PATH])))
         if file in known:
             raise SettingError(f"The table {table} has two rows with the path {row[_PATH]!r}: keep one.")
-        known[file] = _values(table, row)
+        known[file] = read_cells(table, row, COLUMNS, _PATH)
     return known
-
-
-def _values(table: Path, row: Mapping[str, str]) -> dict[str, Any]:
-    values = {}
-    for column, (parse, expected) in COLUMNS.items():
-        if column not in row:
-            continue
-        try:
-            value = parse(row[column])
-        except (ValueError, KeyError) as error:
-            raise SettingError(
-                f"The table {table} has {row[column]!r} in the column {column!r} of {row[_PATH]}: give {expected}."
-            ) from error
-        if value is not None:
-            values[column] = value
-    return values

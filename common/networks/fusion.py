@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from monai.networks.nets.flexible_unet import FLEXUNET_BACKBONE
 from torch import nn
 
 from common.errors import SettingError
-from common.networks.weights import load_encoder_weights, load_state, load_weights, network_state
+from common.networks.mobilenet import make_encoder
+from common.networks.weights import load_state, load_weights, network_state
 
 Columns = Mapping[str, Sequence[str] | None]
 """Columns by name: None for a number, or the categories that a text may be."""
@@ -140,15 +140,10 @@ class FusionClassifier(nn.Module):
         encoder_weights: str | Path | None = None,
     ) -> None:
         super().__init__()
-        if backbone not in FLEXUNET_BACKBONE.register_dict:
-            known = ", ".join(sorted(FLEXUNET_BACKBONE.register_dict))
-            raise SettingError(f"backbone is {backbone!r}; give one of {known}.")
-        entry = FLEXUNET_BACKBONE.register_dict[backbone]
-        options = {"pretrained": False, "spatial_dims": spatial_dims, "in_channels": in_channels}
-        self.encoder = entry["type"](**{**entry["parameter"], **options})
+        self.encoder, map_channels = make_encoder(backbone, in_channels, spatial_dims, encoder_weights)
         self.tabular_features = tabular_features
         self.tabular_dropout = tabular_dropout
-        channels = entry["feature_channel"][-1]
+        channels = map_channels[-1]
         self.register_buffer("tabular_mean", torch.zeros(tabular_features))
         self.register_buffer("tabular_std", torch.ones(tabular_features))
         self.embedding = nn.Sequential()
@@ -162,8 +157,6 @@ class FusionClassifier(nn.Module):
             channels += embedding_channels
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(channels, out_channels)
-        if encoder_weights is not None:
-            load_encoder_weights(self.encoder, encoder_weights)
 
     def standardise(self, tabular: torch.Tensor) -> torch.Tensor:
         """Standardised values, 0 where they are missing, and beside them 1 where they are missing and else 0.

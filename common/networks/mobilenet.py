@@ -171,6 +171,34 @@ class SeparableDecoder(nn.Module):
         return decoded
 
 
+def make_encoder(
+    backbone: str, in_channels: int, spatial_dims: int = 2, encoder_weights: str | Path | None = None
+) -> tuple[nn.Module, Sequence[int]]:
+    """Make an encoder of `FlexibleUNet`'s.
+
+    Args:
+        backbone: ``mobilenet_v2``, ``resnet50`` or any other backbone of `FlexibleUNet`.
+        in_channels: channels of the input.
+        spatial_dims: 2.
+        encoder_weights: path or URL of a checkpoint with torchvision's key names, or None to start from random weights.
+
+    Returns:
+        The encoder, and the channels of its feature maps, largest map first.
+
+    Raises:
+        SettingError: there is no such backbone, or the checkpoint cannot be read or does not fit the encoder.
+    """
+    if backbone not in FLEXUNET_BACKBONE.register_dict:
+        known = ", ".join(sorted(FLEXUNET_BACKBONE.register_dict))
+        raise SettingError(f"backbone is {backbone!r}; give one of {known}.")
+    entry = FLEXUNET_BACKBONE.register_dict[backbone]
+    options = {"pretrained": False, "spatial_dims": spatial_dims, "in_channels": in_channels}
+    encoder: nn.Module = entry["type"](**{**entry["parameter"], **options})
+    if encoder_weights is not None:
+        load_encoder_weights(encoder, encoder_weights)
+    return encoder, entry["feature_channel"]
+
+
 class MobileNetV2UNet(nn.Module):
     """U-Net with a MobileNetV2 encoder and a decoder of depthwise separable convolutions, for inputs of any size.
 
@@ -201,17 +229,10 @@ class MobileNetV2UNet(nn.Module):
         encoder_weights: str | Path | None = None,
     ) -> None:
         super().__init__()
-        if backbone not in FLEXUNET_BACKBONE.register_dict:
-            known = ", ".join(sorted(FLEXUNET_BACKBONE.register_dict))
-            raise SettingError(f"backbone is {backbone!r}; give one of {known}.")
-        entry = FLEXUNET_BACKBONE.register_dict[backbone]
-        options = {"pretrained": False, "spatial_dims": spatial_dims, "in_channels": in_channels}
-        self.encoder = entry["type"](**{**entry["parameter"], **options})
-        self.decoder = SeparableDecoder(entry["feature_channel"], decoder_channels, dropout)
+        self.encoder, map_channels = make_encoder(backbone, in_channels, spatial_dims, encoder_weights)
+        self.decoder = SeparableDecoder(map_channels, decoder_channels, dropout)
         self.segmentation_head = SegmentationHead(spatial_dims, decoder_channels[-1], out_channels, kernel_size=3)
-        self.skip_connect = entry["feature_number"] - 1
-        if encoder_weights is not None:
-            load_encoder_weights(self.encoder, encoder_weights)
+        self.skip_connect = len(map_channels) - 1
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Give the logits.
