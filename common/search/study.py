@@ -289,7 +289,24 @@ def _again(study: optuna.Study, number: int | None, error: BaseException) -> Non
             RetryHeartbeatStaleTrialCallback(inherit_intermediate_values=True)(study, trial)
 
 
-def _work(study: optuna.Study, objective: _Objective, heartbeat: int) -> None:
+def _watch(study: optuna.Study, storage: RDBStorage, watched: set[int]) -> None:
+    """Give every running trial that was not seen before a sign of life; the next has to come from its own process.
+
+    Optuna never takes a trial for dead that has had none at all: its process may have been killed after it took the
+    trial, and before the first one.
+
+    Args:
+        study: the study.
+        storage: its storage.
+        watched: trials seen before, to which the new ones are added.
+    """
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if trial._trial_id not in watched:
+            storage.record_heartbeat(trial._trial_id)
+            watched.add(trial._trial_id)
+
+
+def _work(study: optuna.Study, storage: RDBStorage, objective: _Objective, heartbeat: int) -> None:
     """Do trials until every one of the study is finished, also those of processes that die meanwhile."""
 
     def finish(study: optuna.Study, trial: FrozenTrial) -> None:
@@ -299,8 +316,10 @@ def _work(study: optuna.Study, objective: _Objective, heartbeat: int) -> None:
                 path.unlink(missing_ok=True)
 
     waiting = False
+    watched: set[int] = set()
     while True:
         fail_stale_trials(study)
+        _watch(study, storage, watched)
         states = [tries[-1].state for tries in attempts(study)][: objective.count]
         if len(states) < objective.count or TrialState.WAITING in states:
             waiting, objective.number = False, None
@@ -415,7 +434,7 @@ def run_search(
         PointsFirst(points, lambda number: make(seed=number), seed),
         prune_after,
     )
-    _work(study, objective, heartbeat)
+    _work(study, database, objective, heartbeat)
     write_results(study, read, folder)
     best = best_trial(study)
     if best is None:

@@ -206,6 +206,27 @@ def test_a_search_goes_on_and_processes_share_it(
     assert (first / "models" / "model.pt").stat().st_mtime_ns == before
 
 
+def test_a_trial_whose_process_died_before_its_first_sign_of_life_is_done_again(
+    arguments: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    space = {**SPACE, "space": {"images_per_batch": SPACE["space"]["images_per_batch"]}}
+    given = arguments(space, sampler="grid", heartbeat=1)
+    dying = (
+        "import os, signal, sys; from optuna.storages._heartbeat import HeartbeatThread; from common.cli import main\n"
+        "HeartbeatThread.start = lambda thread: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "main(sys.argv[1:])"
+    )
+
+    killed = subprocess.run([sys.executable, "-c", dying, *given], capture_output=True, timeout=300, check=False)
+
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert [(trial.state, trial.params) for trial in open_study(tmp_path / "out").trials] == [(TrialState.RUNNING, {})]
+    assert main(given) == 0
+    found = rows(tmp_path / "out")
+    assert [(row["state"], row["attempts"]) for row in found] == [("complete", "2"), ("complete", "1")]
+    assert [row["images_per_batch"] for row in found] == ["1", "2"]
+
+
 def test_what_is_hopeless_is_given_up(arguments: Callable[..., list[str]], tmp_path: Path) -> None:
     given = arguments(SPACE, sampler="tpe", trials=5, epochs=5, prune_after=2)
     (tmp_path / "out").mkdir()
