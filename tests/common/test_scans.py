@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import scipy.io
 import tifffile
+from numpy.typing import NDArray
 from PIL import Image
 
 from common.errors import UnreadableImageError
@@ -62,7 +63,7 @@ def test_a_volume_has_its_frames(volume: Path) -> None:
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_each_page_of_a_tiff_is_a_scan(tmp_path: Path, dtype: type) -> None:
     grey = (np.arange(np.prod(SHAPE)).reshape(SHAPE[2], *SHAPE[:2]) % 256).astype(np.uint8)
-    pages = grey.astype(dtype) * (np.iinfo(dtype).max // 255)
+    pages: NDArray[np.integer] = grey.astype(dtype) * (np.iinfo(dtype).max // 255)
     tifffile.imwrite(tmp_path / "scan.tif", np.repeat(pages, 4, axis=0), photometric="minisblack")
 
     addresses = scan_addresses(tmp_path, "scan.tif")

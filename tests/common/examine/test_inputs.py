@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import scipy.io
 import tifffile
+from numpy.typing import NDArray
 
 from common.errors import SettingError
 from common.examine.inputs import list_inputs
@@ -63,7 +64,9 @@ def test_a_volume_is_its_b_scans(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_each_page_of_a_tiff_of_b_scans(tmp_path: Path, dtype: type) -> None:
     scale = np.iinfo(dtype).max // 255
-    scans = [oct_phantom(200, 256, seed=seed, border="none").scan.astype(dtype) * scale for seed in (1, 2)]
+    scans: list[NDArray[np.integer]] = [
+        oct_phantom(200, 256, seed=seed, border="none").scan.astype(dtype) * scale for seed in (1, 2)
+    ]
     (tmp_path / "in").mkdir()
     tifffile.imwrite(tmp_path / "in" / "v.tif", np.stack(scans), photometric="minisblack")
 
