@@ -56,7 +56,7 @@ class LayerWriter(ResultWriter):
         super().__init__(*args, **kwargs)
         self.boundaries_key = boundaries_key
         self.pixel_size = pixel_size
-        self._figures = _Figures(pixel_size)
+        self._figures = _Figures(pixel_size) if self.figure else None
 
     def _write(self, data: Mapping[str, Any]) -> None:
         name = data["output_name"]
@@ -73,7 +73,7 @@ class LayerWriter(ResultWriter):
         row["overlay"] = f"{name}_overlay.jpg"
         drawn = layer_overlay(scan, labels, boundaries)
         self.results.write(row["overlay"], encode_picture(drawn))
-        if self.figure:
+        if self._figures is not None:
             row["figure"] = f"{name}_figure.jpg"
             self.results.write(row["figure"], self._figures.draw(scan, drawn, boundaries))
         row["profile"] = f"{name}_profile.csv"
