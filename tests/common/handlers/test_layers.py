@@ -163,14 +163,14 @@ def test_a_figure_does_not_depend_on_the_one_before(tmp_path: Path) -> None:
 def test_a_figure_has_scan_overlay_and_profile(tmp_path: Path) -> None:
     picture = figures(tmp_path, [3])[3].astype(int)
 
-    scan, overlaid, profile = picture[30:250, 40:458], picture[30:250, 502:918], picture[286:509, 58:825]
+    scan, overlaid, profile = picture[48:240, 48:448], picture[48:240, 512:912], picture[286:509, 58:825]
     assert (np.abs(scan - 120) <= 3).all()
     for layer in LAYERS:
         # On the overlay, and as a line.
         tinted = 0.45 * 120 + 0.55 * np.array(COLOURS[layer])
         assert (np.abs(overlaid - tinted).max(axis=2) < 25).any()
     assert (profile.max(axis=2) - profile.min(axis=2) > 60).any()
-    assert (picture[:25] > 250).all()
+    assert (picture[:16] > 250).all()
 
 
 # --- the report ------------------------------------------------------------------------------------------------------
