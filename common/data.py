@@ -15,13 +15,15 @@ from monai.data import Dataset, list_data_collate
 
 from common.biomarkers import eye_from_name
 from common.errors import SettingError, UnreadableImageError
+from common.pages import pages_note
 from common.patients import patient_from_name
 from common.pixels import PHOTO_SUFFIXES
 from common.results import ResultFolder
-from common.scans import VOLUME_SUFFIX, frame_address, frame_count, split_address
+from common.scans import SCAN_SUFFIXES, VOLUME_SUFFIXES, scan_addresses, split_address
 from common.tables import join_table, read_photo_table
 
 PATH_KEYS = ("image", "label", "label_2", "fov")
+IsVolume = Callable[[Path, Mapping[str, Any]], bool]
 
 
 def load_data_list(
@@ -203,31 +205,49 @@ def _check_outputs(outputs: Collection[str], output: Path, folder: Path) -> None
             )
 
 
-def _frames(folder: Path, name: str) -> list[str]:
-    """The addresses of the B-scans of a file that holds many; the name itself of any other file."""
-    if not name.lower().endswith(VOLUME_SUFFIX):
-        return [name]
-    count = frame_count(folder / name)
-    return [frame_address(name, frame, count) for frame in range(1, count + 1)]
+def no_volume(path: Path, known: Mapping[str, Any]) -> bool:
+    """Say of every file that it is one input, as a photo is, even where it has several pages."""
+    return False
 
 
-def _expand(folder: Path, names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+def may_be_volume(path: Path, known: Mapping[str, Any]) -> bool:
+    """Tell by its suffix whether a file that is known to hold OCT can hold many B-scans."""
+    return path.suffix.lower() in VOLUME_SUFFIXES
+
+
+def _expand(
+    folder: Path, names: Sequence[str], known: Mapping[str, Mapping[str, Any]], is_volume: IsVolume
+) -> tuple[list[str], dict[str, str]]:
     """Give every file with many B-scans as these, and for each that cannot be read, why."""
     expanded: list[str] = []
     unreadable: dict[str, str] = {}
     for name in names:
         try:
-            expanded += _frames(folder, name)
+            volume = is_volume(folder / name, known.get(name, {}))
+            expanded += scan_addresses(folder, name) if volume else [name]
         except UnreadableImageError as error:
             unreadable[name] = error.reason
     return expanded, unreadable
 
 
+def _tell_pages(items: Sequence[dict[str, Any]]) -> None:
+    """Add ``note`` to what is read from a file of which some pages are not used."""
+    notes: dict[tuple[Path, bool], str] = {}
+    for item in items:
+        file, frame = split_address(item["image"])
+        key = (file, frame is None)
+        if key not in notes:
+            notes[key] = pages_note(file, frame)
+        if notes[key]:
+            item["note"] = notes[key]
+
+
 def list_scans(dataset_dir: str | Path, results: ResultFolder) -> list[dict[str, Any]]:
     """List the B-scans of a folder and its sub-folders (or of one file) that are not done yet.
 
-    As `list_photos`; each B-scan of a ``.mat`` file is an item of its own, with its address (``file.mat#03``) as its
-    name. Items also have ``volume``: what a B-scan is part of, the ``.mat`` file, or the folder of its picture.
+    As `list_photos`; each B-scan of a ``.mat`` file or of a TIFF file of several pages is an item of its own, with its
+    address (``file.mat#03``) as its name. Items also have ``volume``: what a B-scan is part of, that file, or the
+    folder of its picture.
 
     Args:
         dataset_dir: a folder, or one file.
@@ -239,7 +259,7 @@ def list_scans(dataset_dir: str | Path, results: ResultFolder) -> list[dict[str,
     Raises:
         SettingError: see `list_photos`.
     """
-    items = list_photos(dataset_dir, results, suffixes=PHOTO_SUFFIXES | {VOLUME_SUFFIX}, kind="B-scan")
+    items = list_photos(dataset_dir, results, suffixes=SCAN_SUFFIXES, kind="B-scan", is_volume=may_be_volume)
     for item in items:
         file, frame = split_address(item["name"])
         item["volume"] = (file if frame is not None else file.parent).as_posix()
@@ -253,6 +273,7 @@ def list_photos(
     suffixes: Collection[str] = PHOTO_SUFFIXES,
     kind: str = "photo",
     further: Mapping[str, Sequence[str] | None] | None = None,
+    is_volume: IsVolume = no_volume,
 ) -> list[dict[str, Any]]:
     """List the photos of a folder and its sub-folders (or one photo) that are not done yet.
 
@@ -267,11 +288,12 @@ def list_photos(
         suffixes: those of the files that count, in lower case.
         kind: what they are called in messages.
         further: further columns that the table may have (`common.tables.read_photo_table`).
+        is_volume: tells of a file, and of what is known of it, whether each of its pictures is an item of its own.
 
     Returns:
         Items with ``image`` (path), ``name`` (path relative to the folder) and ``output_name`` (what its outputs' names
         begin with; no two inputs share it), and with what the table says of them (``eye``, ``patient``,
-        ``pixel_size``), sorted by path.
+        ``pixel_size``), sorted by path. An item whose file has pages that are not used has a ``note``.
 
     Raises:
         SettingError: the folder does not exist, holds no photo, is the output folder, or is not the one whose photos
@@ -307,7 +329,7 @@ def list_photos(
     for name in names:
         if PurePosixPath(name).suffix.lower() not in suffixes:
             failures[name] = f"its suffix is not that of a {kind}"
-    return name_items(folder, photos, results, known, failures)
+    return name_items(folder, photos, results, known, failures, is_volume)
 
 
 def name_items(
@@ -316,6 +338,7 @@ def name_items(
     results: ResultFolder,
     known: Mapping[str, Mapping[str, Any]],
     failures: Mapping[str, str],
+    is_volume: IsVolume,
 ) -> list[dict[str, Any]]:
     """Make the items of images that were found, leave out those that are done, and record what cannot be used.
 
@@ -325,6 +348,7 @@ def name_items(
         results: the folder of the results.
         known: what is known of each image.
         failures: what cannot be used, and why.
+        is_volume: see `list_photos`.
 
     Returns:
         The items, see `list_photos`.
@@ -333,7 +357,7 @@ def name_items(
         SettingError: results would lie among the inputs, or are those of another input folder.
     """
     results.bind_input(folder)
-    names, unreadable = _expand(folder, names)
+    names, unreadable = _expand(folder, names, known, is_volume)
     outputs = _output_names(names, results.outputs)
     _check_outputs(outputs.values(), results.folder.resolve(), folder.resolve())
     for name in sorted(failures):
@@ -351,6 +375,7 @@ def name_items(
         if name not in results.done
     ]
     results.skipped = len(names) - len(items)
+    _tell_pages(items)
     return items
 
 
@@ -396,7 +421,8 @@ def list_patients_photos(
     for item in items:
         add_what_the_name_says(item)
         unknown = [column for column in expected if item.get(column) is None]
-        item["note"] = f"not known: {', '.join(unknown)}" if unknown else ""
+        missing = f"not known: {', '.join(unknown)}" if unknown else ""
+        item["note"] = "; ".join(part for part in (item.get("note", ""), missing) if part)
     return items
 
 

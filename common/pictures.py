@@ -115,10 +115,16 @@ def overlay(
     picture = reduced(photo, max_side)
     size = (picture.shape[1], picture.shape[0])
     for name, mask in masks.items():
-        covered = reduce_picture((np.asarray(mask) > 0).astype(np.uint8) * np.uint8(255), size)
-        tint = np.full_like(picture, (colours or COLOURS)[name])
-        tinted = cv2.addWeighted(picture, 1 - opacity, tint, opacity, 0)
-        cv2.copyTo(tinted, (covered >= 96).astype(np.uint8), picture)
+        covered = (np.asarray(mask) > 0).view(np.uint8)
+        if covered.shape != picture.shape[:2]:
+            covered = (reduce_picture(covered * np.uint8(255), size) >= 96).view(np.uint8)
+        left, top, width, height = cv2.boundingRect(covered)
+        if not width:
+            continue
+        part = picture[top : top + height, left : left + width]
+        tint = np.full_like(part, (colours or COLOURS)[name])
+        tinted = cv2.addWeighted(part, 1 - opacity, tint, opacity, 0)
+        cv2.copyTo(tinted, covered[top : top + height, left : left + width], part)
     return picture
 
 

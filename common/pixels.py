@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Literal
 
 import cv2
 import numpy as np
@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from common.errors import UnreadableImageError
+from common.pages import TIFF_SUFFIXES
 
-PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".ppm", ".gif"})
+PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".gif"}) | TIFF_SUFFIXES
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 """What viewers of volumes save pictures as; `read_pixels` reads them, folders of photos are not searched for them."""
 _BITS_PER_SAMPLE, _ORIENTATION = 258, 274
 _PNG_COLOUR_TYPES = (2, 6)
+_NO_PAGE = "the file has fewer pages"
 _SHARED: ContextVar[dict[Path, NDArray[np.uint8]] | None] = ContextVar("shared pixels", default=None)
 
 
@@ -67,19 +69,23 @@ def _turn(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
 
 def _decompress_tiff(content: bytes, page: Any) -> NDArray[Any]:
     """Decode a page whose compression (LZW) tifffile has no codec for; pixels as stored, not turned."""
+    changed = bytearray(content)
+    order: Literal["big", "little"] = "big" if page.parent.byteorder == ">" else "little"
+    # OpenCV reads the page that the head of the file points to.
+    size = page.parent.tiff.offsetsize
+    changed[size : 2 * size] = page.offset.to_bytes(size, order)
     tag = page.tags.get("Orientation")
     if tag is not None:
         # OpenCV would turn the pixels; the caller does, for every compression alike.
-        upright = (1).to_bytes(2, "big" if page.parent.byteorder == ">" else "little")
-        content = content[: tag.valueoffset] + upright + content[tag.valueoffset + 2 :]
-    pixels = _decode_by_opencv(content)
+        changed[tag.valueoffset : tag.valueoffset + 2] = (1).to_bytes(2, order)
+    pixels = _decode_by_opencv(changed)
     if pixels is None or pixels.dtype != page.dtype or pixels.size != page.size:
         kind = getattr(page.compression, "name", page.compression)
         raise ValueError(f"its data are damaged, or of a kind that cannot be read with {kind} compression")
     return pixels
 
 
-def _decode_by_opencv(content: bytes) -> NDArray[Any] | None:
+def _decode_by_opencv(content: bytes | bytearray) -> NDArray[Any] | None:
     """Decode an image at its own depth, colours as RGB or RGBA; None when OpenCV cannot."""
     pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.ndim == 2:
@@ -88,10 +94,13 @@ def _decode_by_opencv(content: bytes) -> NDArray[Any] | None:
     return np.asarray(cv2.cvtColor(pixels, code))
 
 
-def _decode_deep_tiff(content: bytes) -> NDArray[Any]:
-    """Decode the first page of a TIFF with more than 8 bits, of which Pillow loses some or misreads them."""
-    with tifffile.TiffFile(io.BytesIO(content)) as file:
-        page: Any = file.pages[0]
+def _decode_deep_tiff(stream: BinaryIO, number: int) -> NDArray[Any]:
+    """Decode a page, from 1 on, of a TIFF with more than 8 bits, of which Pillow loses some or misreads them."""
+    stream.seek(0)
+    with tifffile.TiffFile(stream) as file:
+        if number > len(file.pages):
+            raise LookupError(_NO_PAGE)
+        page: Any = file.pages[number - 1]
         if page.photometric == tifffile.PHOTOMETRIC.SEPARATED:
             raise ValueError("it is CMYK with more than 8 bits; save it as RGB")
         if page.size > 2 * (Image.MAX_IMAGE_PIXELS or page.size):
@@ -102,13 +111,22 @@ def _decode_deep_tiff(content: bytes) -> NDArray[Any]:
         except ValueError as error:
             if "imagecodecs" not in str(error):
                 raise
-            pixels = _decompress_tiff(content, page)
+            stream.seek(0)
+            pixels = _decompress_tiff(stream.read(), page)
         else:
             if pixels.ndim == 3 and page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
                 pixels = np.moveaxis(pixels, 0, -1)
     if pixels.ndim not in (2, 3):
         raise ValueError(f"its pixels have shape {pixels.shape}; one page of a grey or colour photo is expected")
     return _turn(pixels, int(tag.value) if tag is not None else 1)
+
+
+def _turn_to(image: Image.Image, page: int) -> None:
+    """Go to a page, from 1 on."""
+    try:
+        image.seek(page - 1)
+    except EOFError as error:
+        raise LookupError(_NO_PAGE) from error
 
 
 def _decode_deep_png(content: bytes) -> NDArray[Any]:
@@ -173,65 +191,82 @@ def _flatten(image: Image.Image) -> Image.Image | NDArray[Any]:
     return image.convert("L" if image.mode in ("1", "L") else "RGB")
 
 
-def read_pixels(path: str | Path) -> NDArray[np.uint8]:
+def read_pixels(path: str | Path, page: int = 1) -> NDArray[np.uint8]:
     """Read one image file as 8-bit pixels, turned as its EXIF orientation says.
 
-    Grey, RGB, RGBA (on black), palette, CMYK, 1, 8 and 16 bits; of an animation the first frame. Integers of more
-    than 8 bits are scaled by the smallest bit depth that holds the image's maximum, so that 12-bit data in a 16-bit
-    file do not come out black. A NIfTI file holds one picture: ``(W, H)``, ``(W, H, 1)``, with colours along the last
-    axis ``(W, H, 3)``, ``(W, H, 1, 3)``, ``(W, H, 1, 1, 3)``, or of NIfTI's RGB types.
+    Grey, RGB, RGBA (on black), palette, CMYK, 1, 8 and 16 bits; of an animation or of several pages the first, unless
+    another page is asked for. Integers of more than 8 bits are scaled by the smallest bit depth that holds the image's
+    maximum, so that 12-bit data in a 16-bit file do not come out black. A NIfTI file holds one picture: ``(W, H)``,
+    ``(W, H, 1)``, with colours along the last axis ``(W, H, 3)``, ``(W, H, 1, 3)``, ``(W, H, 1, 1, 3)``, or of NIfTI's
+    RGB types.
 
     Args:
         path: the file.
+        page: number of the page, from 1 on; its own bytes alone are read where the file's compression allows it.
 
     Returns:
         ``(H, W)`` or ``(H, W, 3)``, uint8.
 
     Raises:
-        UnreadableImageError: the file is missing, empty, truncated, no image, or of a kind that is not supported.
+        UnreadableImageError: the file is missing, empty, truncated, no image, or of a kind that is not supported, or
+            has no such page.
     """
     path = Path(path)
     shared = _SHARED.get()
     if shared is None:
-        return _read(path)
-    if path not in shared:
-        shared[path] = _read(path)
-        shared[path].flags.writeable = False
-    return shared[path]
+        return _read(path, page)
+    key = path if page == 1 else path.with_name(f"{path.name}#{page}")
+    if key not in shared:
+        shared[key] = _read(path, page)
+        shared[key].flags.writeable = False
+    return shared[key]
 
 
-def _read(path: Path) -> NDArray[np.uint8]:
-    """Read and decode a file."""
+def _read(path: Path, page: int) -> NDArray[np.uint8]:
+    """Read and decode a page of a file."""
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            # Of a file with many pages only what belongs to the page is read.
+            stream: BinaryIO = io.BytesIO(file.read()) if page == 1 else file
+            if not stream.read(1):
+                raise UnreadableImageError(path, "is empty (0 bytes)")
+            return _decode_file(path, stream, page)
     except OSError as error:
         raise UnreadableImageError(path, f"cannot be opened ({error.strerror or error})") from error
-    if not content:
-        raise UnreadableImageError(path, "is empty (0 bytes)")
+
+
+def _decode_file(path: Path, stream: BinaryIO, page: int) -> NDArray[np.uint8]:
+    """Decode a page of an opened file, and say why where it cannot be done."""
     try:
         if is_nifti(path):
             return np.ascontiguousarray(_on_black(_to_uint8(_decode_nifti(path))))
-        return _decode(content, path.suffix.lower() in (".tif", ".tiff"))
+        return _decode(stream, path.suffix.lower() in TIFF_SUFFIXES, page)
     except UnidentifiedImageError as error:
         raise UnreadableImageError(path, "is not an image of a known format") from error
     except Exception as error:  # what a decoder raises on a damaged file has no end
-        raise UnreadableImageError(path, f"cannot be decoded ({error or type(error).__name__})") from error
+        which = f"page {page} " if page > 1 else ""
+        raise UnreadableImageError(path, f"{which}cannot be decoded ({error or type(error).__name__})") from error
 
 
-def _decode(content: bytes, may_be_tiff: bool) -> NDArray[np.uint8]:
-    """Decode a file's content."""
+def _decode(stream: BinaryIO, may_be_tiff: bool, page: int) -> NDArray[np.uint8]:
+    """Decode a page of a file."""
+    stream.seek(0)
+    head = stream.read(26)
     try:
-        with Image.open(io.BytesIO(content)) as opened:
+        with Image.open(stream) as opened:
+            if page != 1:
+                _turn_to(opened, page)
             if opened.format == "TIFF" and max(opened.tag_v2.get(_BITS_PER_SAMPLE, (1,))) > 8:  # type: ignore[attr-defined]
-                flat: Any = _decode_deep_tiff(content)
-            elif opened.format == "PNG" and content[24] == 16 and content[25] in _PNG_COLOUR_TYPES:
-                flat = _turn(_decode_deep_png(content), opened.getexif().get(_ORIENTATION, 1))
+                flat: Any = _decode_deep_tiff(stream, page)
+            elif opened.format == "PNG" and head[24] == 16 and head[25] in _PNG_COLOUR_TYPES:
+                stream.seek(0)
+                flat = _turn(_decode_deep_png(stream.read()), opened.getexif().get(_ORIENTATION, 1))
             else:
                 flat = _flatten(ImageOps.exif_transpose(opened))
     except UnidentifiedImageError:
         if not may_be_tiff:
             raise
-        flat = _decode_deep_tiff(content)
+        flat = _decode_deep_tiff(stream, page)
     pixels = np.asarray(flat)
     if pixels.size == 0:
         raise ValueError("it has no pixels")

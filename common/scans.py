@@ -1,7 +1,7 @@
 """Reading of OCT B-scans and their boundaries; no torch, so that tools which only read files start at once.
 
-A file may hold many B-scans (a ``.mat`` file of the Duke DME data set). One of them is named by an address:
-the path, ``#``, and its number from 1 on, as in ``Subject_01.mat#03``.
+A file may hold many B-scans: a ``.mat`` file of the Duke DME data set, or a TIFF file with a page for each. One of them
+is named by an address: the path, ``#``, and its number from 1 on, as in ``Subject_01.mat#03`` or ``scan.tif#03``.
 """
 
 from __future__ import annotations
@@ -16,11 +16,15 @@ import scipy.io
 from numpy.typing import NDArray
 
 from common.errors import UnreadableImageError
-from common.pixels import read_pixels
+from common.pages import TIFF_SUFFIXES, tiff_pages
+from common.pixels import PHOTO_SUFFIXES, read_pixels
 
 VOLUME_SUFFIX = ".mat"
+SCAN_SUFFIXES = PHOTO_SUFFIXES | {VOLUME_SUFFIX}
+VOLUME_SUFFIXES = TIFF_SUFFIXES | {VOLUME_SUFFIX}
+"""Those of the files that can hold many B-scans."""
 _IMAGES = "images"
-_ADDRESS = re.compile(r"(?P<file>.+\.mat)#(?P<frame>\d+)", re.IGNORECASE)
+_ADDRESS = re.compile(r"(?P<file>.+\.(?:mat|tiff?))#(?P<frame>\d+)", re.IGNORECASE)
 
 
 def split_address(path: str | Path) -> tuple[Path, int | None]:
@@ -91,15 +95,53 @@ def read_variable(path: str | Path, name: str) -> NDArray[Any]:
 
 
 def frame_count(path: str | Path) -> int:
-    """Count the B-scans of a file that can hold many.
+    """Count the B-scans of a ``.mat`` file.
 
     Args:
-        path: a ``.mat`` file with the variable ``images``.
+        path: the file, with the variable ``images``.
 
     Raises:
         UnreadableImageError: see `read_variable`.
     """
     return int(read_variable(path, _IMAGES).shape[2])
+
+
+def scan_addresses(folder: Path, name: str) -> list[str]:
+    """Give the address of every B-scan of a file.
+
+    Args:
+        folder: where the file is.
+        name: its path there, with which the addresses begin.
+
+    Returns:
+        The addresses, which sort by number: of each B-scan of a ``.mat`` file, and of each page of a TIFF file of
+        several (those that are no copies or masks of others, `common.pages.Pages`). Of any other file its name.
+
+    Raises:
+        UnreadableImageError: see `read_variable` and `common.pages.tiff_pages`.
+    """
+    suffix = Path(name).suffix.lower()
+    if suffix == VOLUME_SUFFIX:
+        count = frame_count(folder / name)
+        return [frame_address(name, frame, count) for frame in range(1, count + 1)]
+    if suffix not in TIFF_SUFFIXES:
+        return [name]
+    pages = tiff_pages(folder / name)
+    if pages.pictures == (1,):
+        return [name]
+    return [frame_address(name, page, pages.count) for page in pages.pictures]
+
+
+def _page(path: Path, frame: int | None) -> int:
+    """The page of a picture file that an address means: the only one where it names none."""
+    if frame is not None:
+        return frame
+    if path.suffix.lower() not in TIFF_SUFFIXES:
+        return 1
+    pictures = tiff_pages(path).pictures
+    if len(pictures) > 1:
+        raise UnreadableImageError(path, f"holds {len(pictures)} B-scans; name one, as in {path.name}#{pictures[0]}")
+    return pictures[0]
 
 
 def _frame(address: str | Path, name: str) -> NDArray[Any]:
@@ -117,8 +159,9 @@ def read_scan(address: str | Path) -> NDArray[np.uint8]:
     """Read one B-scan as grey values.
 
     Args:
-        address: a picture file (png, tif and so on, see `common.pixels.read_pixels`), or a B-scan of a ``.mat`` file.
-            A coloured picture becomes grey by its luma (ITU-R BT.601); one whose channels are equal keeps its values.
+        address: a picture file (png, tif and so on, see `common.pixels.read_pixels`), or a B-scan of a ``.mat`` file or
+            of a TIFF file of several pages. A coloured picture becomes grey by its luma (ITU-R BT.601); one whose
+            channels are equal keeps its values.
 
     Returns:
         ``(H, W)`` uint8, depth along the rows.
@@ -126,9 +169,9 @@ def read_scan(address: str | Path) -> NDArray[np.uint8]:
     Raises:
         UnreadableImageError: the file or the frame cannot be used.
     """
-    path, _ = split_address(address)
+    path, frame = split_address(address)
     if path.suffix.lower() != VOLUME_SUFFIX:
-        pixels = read_pixels(path)
+        pixels = read_pixels(path, _page(path, frame))
         if pixels.ndim == 2:
             return pixels
         if (pixels == pixels[..., :1]).all():

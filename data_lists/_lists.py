@@ -331,7 +331,8 @@ def _assemble(head: Mapping[str, Any], seed: Any, entries: Mapping[str, list[dic
 
 def _read(path: Path) -> NDArray[Any]:
     """Read a picture, or a B-scan of a file with many."""
-    return (read_scan if split_address(path)[0].suffix.lower() == VOLUME_SUFFIX else read_pixels)(path)
+    file, frame = split_address(path)
+    return (read_scan if frame is not None or file.suffix.lower() == VOLUME_SUFFIX else read_pixels)(path)
 
 
 def _photos_of(source: Path, root: Path) -> tuple[Path, list[str]]:

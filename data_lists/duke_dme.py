@@ -11,7 +11,8 @@ Layout:
     that hold only the annotated B-scans are read too. In a list ``Subject_01.mat#11`` is the 11th B-scan of the file.
 
 Official split:
-    none; in the literature subjects 1-5 train and 6-10 test: ``--train_first 5``.
+    none; in the literature subjects 1-5 train and 6-10 test: ``--train_first 5``. For a leave-one-subject-out
+    validation, make a list for each subject: ``--validation_subjects 01``, then ``02`` and so on.
 
 Terms: released for research; the page states no licence.
 
@@ -24,6 +25,8 @@ Reference:
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 
 from common.biomarkers.layers import LAYERS
@@ -35,23 +38,50 @@ _GRADERS = {"label": "manualLayers1", "label_2": "manualLayers2"}
 _BOUNDARIES = 8
 
 
-def find(tree: Tree, *, train_first: int | None = None) -> list[Item]:
+def find(tree: Tree, *, train_first: int | None = None, validation_subjects: tuple[str, ...] = ()) -> list[Item]:
     """Find the annotated B-scans.
 
     Args:
         tree: the dataset's folder.
         train_first: subjects up to this number are for training and validation, the others are the test split.
+        validation_subjects: numbers of the subjects that are the validation split, such as 03, in place of a share; all
+            others that are not for testing are for training.
     """
     files = tree.find("", "Subject_{key}", r"\d+", suffixes={".mat"}, shared=True)
     if not files.paths:
         raise tree.nothing_found("Subject_01.mat, Subject_02.mat ...")
     splits = test_after({subject: int(subject) for subject in files.paths}, train_first)
+    if validation_subjects:
+        splits = _with_validation(splits, validation_subjects)
     items = []
     for subject, path in files.paths.items():
         for frame, count in _annotated(tree, path):
             address = frame_address(path, frame, count)
             items.append(Item(dict.fromkeys(("image", *_GRADERS), address), patient=subject, split=splits[subject]))
     return items
+
+
+def _with_validation(splits: Mapping[str, str | None], wanted: Sequence[str]) -> dict[str, str | None]:
+    """Divide the subjects that are not for testing by the numbers of those for validation.
+
+    Raises:
+        DataListError: a subject is not there or is for testing, or nothing is left for training.
+    """
+    by_number = {int(subject): subject for subject in splits}
+    chosen = set()
+    for number in wanted:
+        subject = by_number.get(int(number)) if number.isdecimal() else None
+        if subject is None or splits[subject] == "test":
+            why = "there is no such file" if subject is None else "--train_first makes it a test subject"
+            there = ", ".join(name for name, split in splits.items() if split != "test")
+            raise DataListError(f"--validation_subjects {number}: {why}; choose from {there}")
+        chosen.add(subject)
+    divided: dict[str, str | None] = {
+        subject: split or ("validation" if subject in chosen else "training") for subject, split in splits.items()
+    }
+    if "training" not in divided.values():
+        raise DataListError(f"--validation_subjects {' '.join(wanted)} leaves nothing for training; name fewer")
+    return divided
 
 
 def _annotated(tree: Tree, path: str) -> list[tuple[int, int]]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
@@ -16,6 +19,7 @@ BOUNDARIES: tuple[str, ...] = ("ILM", "NFL/GCL", "IPL/INL", "INL/OPL", "OPL/ONL"
 
 _LEAST = 1e-6
 _LEAST_THICKNESS = 0.5
+_ROWS_APART = 8
 _CENTRAL_UM = 1000.0
 
 UNANNOTATED = 255
@@ -48,14 +52,17 @@ def boundaries_to_labels(boundaries: NDArray[np.floating], height: int) -> NDArr
         raise ValueError(f"boundaries has the shape {boundaries.shape}; give ({count}, W).")
     known = ~np.isnan(boundaries)
     ordered = np.maximum.accumulate(np.where(known, np.rint(boundaries), -np.inf), axis=0)
-    rows = np.arange(height)[:, None]
-    labels = np.full((height, boundaries.shape[1]), UNANNOTATED, dtype=np.uint8)
-    for layer in range(count - 1):
-        inside = (rows >= ordered[layer]) & (rows < ordered[layer + 1]) & known[layer] & known[layer + 1]
-        labels[inside] = layer + 1
-    labels[(rows < ordered[0]) & known[0]] = 0
-    labels[(rows >= ordered[-1]) & known[-1]] = 0
-    return labels
+    # How many boundaries lie at a row or above it says between which two it lies.
+    first_rows = np.clip(ordered, -1, height).astype(np.int32)
+    above = np.zeros((height, boundaries.shape[1]), dtype=np.uint8)
+    rows = np.arange(height, dtype=np.int32)[:, None]
+    for first in first_rows:
+        above += rows >= first
+    between = known[:-1] & known[1:]
+    meaning = np.full((count + 1, boundaries.shape[1]), UNANNOTATED, dtype=np.uint8)
+    meaning[1:-1] = np.where(between, np.arange(1, count)[:, None], UNANNOTATED)
+    meaning[0, known[0]] = meaning[-1, known[-1]] = 0
+    return np.take_along_axis(meaning, above.astype(np.intp), axis=0)
 
 
 def labels_to_boundaries(labels: NDArray[np.integer]) -> NDArray[np.float64]:
@@ -108,30 +115,56 @@ def ordered_boundaries(
         raise ValueError(f"probabilities has the shape {probabilities.shape}; give ({classes}, H, W).")
     if certainty <= 0:
         raise ValueError(f"certainty is {certainty}; give a number above 0.")
-    logs = certainty * np.log(np.maximum(probabilities.astype(np.float64), _LEAST))
-    if smoothing > 0:
-        logs = gaussian_filter1d(logs, smoothing, axis=2, mode="nearest")
-    logs = logs.transpose(1, 0, 2)
-    likelihood = np.exp(logs - logs.max(axis=1, keepdims=True))
-    # States: above, the seven layers, below; the first and the last are both background.
-    likelihood = np.concatenate([likelihood, likelihood[:, :1]], axis=1)
-    forward, backward = np.empty_like(likelihood), np.empty_like(likelihood)
-    height = len(likelihood)
-    forward[0] = likelihood[0] / likelihood[0].sum(axis=0)
+    likelihood = _likelihood(probabilities, certainty, smoothing)
+    height, states, width = likelihood.shape
+    # Between two normalisations nothing falls by more than _LEAST to the power of this times the certainty.
+    apart = max(1, int(_ROWS_APART / certainty))
+    forward = np.empty_like(likelihood)
+    forward[0] = likelihood[0]
     for row in range(1, height):
-        forward[row] = likelihood[row] * np.cumsum(forward[row - 1], axis=0)
-        forward[row] /= forward[row].sum(axis=0)
-    backward[-1] = 1
-    for row in range(height - 2, -1, -1):
-        later = backward[row + 1] * likelihood[row + 1]
-        backward[row] = np.cumsum(later[::-1], axis=0)[::-1]
-        backward[row] /= backward[row].sum(axis=0)
-    posterior = forward * backward
-    posterior /= posterior.sum(axis=1, keepdims=True)
-    boundaries = np.cumsum(posterior.sum(axis=0), axis=0)[:-1]
+        current = forward[row]
+        _running_sum(forward[row - 1], current, range(states))
+        if row % apart == 0:
+            current /= current[-1]  # the last one is the sum of all
+        current *= likelihood[row]
+    backward, posterior = np.ones((states, width)), np.empty((states, width))
+    total = np.zeros((states, width))
+    for row in range(height - 1, -1, -1):
+        np.multiply(forward[row], backward, out=posterior)
+        posterior /= posterior.sum(axis=0)
+        total += posterior
+        backward *= likelihood[row]
+        _running_sum(backward, backward, range(states - 1, -1, -1))
+        if row % apart == 0:
+            backward /= backward[0].copy()
+    boundaries = np.cumsum(total, axis=0)[:-1]
     without = np.max(np.diff(boundaries, axis=0), axis=0) < _LEAST_THICKNESS
     boundaries[:, without] = np.nan
     return boundaries
+
+
+def _likelihood(probabilities: NDArray[np.floating], certainty: float, smoothing: float) -> NDArray[np.float64]:
+    """Likelihood ``(H, 9, W)`` of the states: above, the seven layers, below; the first and the last are background."""
+    classes, height, width = probabilities.shape
+    likelihood = np.empty((height, classes + 1, width))
+    for state, values in enumerate(probabilities):
+        np.maximum(values, _LEAST, out=likelihood[:, state])
+    known = likelihood[:, :classes]
+    if smoothing > 0:
+        np.log(known, out=known)
+        gaussian_filter1d(known, smoothing, axis=2, mode="nearest", output=known)
+        np.exp(known, out=known)
+    if certainty != 1:
+        np.power(known, certainty, out=known)
+    likelihood[:, classes] = likelihood[:, 0]
+    return likelihood
+
+
+def _running_sum(values: NDArray[np.float64], out: NDArray[np.float64], order: Sequence[int]) -> None:
+    """Sum up over the states in an order, into another array or the same; faster than NumPy along a first axis."""
+    out[order[0]] = values[order[0]]
+    for before, state in itertools.pairwise(order):
+        np.add(out[before], values[state], out=out[state])
 
 
 def order_violations(labels: NDArray[np.integer]) -> int:

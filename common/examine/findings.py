@@ -79,6 +79,7 @@ class Findings:
         self.blocks[PHOTO] = _photo_block(self.prepared)
         if self.prepared.modality != FUNDUS and "pixel_size" in self.prepared.item:
             self.notes.append("the table's pixel_size is that of fundus photos and was not used")
+        self.notes += self._of_the_item
 
     def add(self, entry: Entry, sheet: Sheet) -> None:
         """Add what a bundle wrote.
@@ -95,7 +96,8 @@ class Findings:
                 self.blocks[PHOTO][column] = self.blocks[PHOTO][column] or value
             elif column == NOTE:
                 whose = f"{entry.short}: " if entry.prefix else ""
-                self.notes += [whose + part for part in str(value).split("; ") if part]
+                parts = [part for part in str(value).split("; ") if part]
+                self.notes += [whose + part for part in parts if part not in self._of_the_item]
             elif value in sheet.files:
                 new, place = place_of(column, str(value), output_name, entry.prefix, entry.short)
                 block[new], self.files[place] = place, sheet.files[str(value)]
@@ -105,6 +107,11 @@ class Findings:
                     self.overlays[entry.name] = place
             elif column != "image":
                 block[entry.prefix + column] = value
+
+    @property
+    def _of_the_item(self) -> list[str]:
+        """What was noted before any bundle ran; every bundle's row has it."""
+        return [part for part in str(self.prepared.item.get("note", "")).split("; ") if part]
 
     def fail(self, entry: Entry, failure: Failure) -> None:
         """Add that a bundle failed."""

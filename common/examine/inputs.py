@@ -10,16 +10,18 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from common.data import add_what_the_name_says, list_photos, name_items
-from common.errors import SettingError
+from common.errors import SettingError, UnreadableImageError
+from common.examine.modality import modality_of
 from common.examine.table import FUNDUS, OCT
-from common.pixels import PHOTO_SUFFIXES
+from common.pages import TIFF_SUFFIXES, tiff_pages
+from common.pixels import read_pixels
 from common.results import ResultFolder
-from common.scans import VOLUME_SUFFIX, split_address
+from common.scans import SCAN_SUFFIXES, VOLUME_SUFFIX, split_address
 from common.tables import COLUMNS as PHOTO_COLUMNS
 from common.tables import read_cells, read_table
 
 KIND = "photo or B-scan"
-SUFFIXES = PHOTO_SUFFIXES | {VOLUME_SUFFIX}
+SUFFIXES = SCAN_SUFFIXES
 _TABLE_SUFFIX = ".csv"
 _PATH = "path"
 
@@ -59,7 +61,8 @@ def list_inputs(inputs: str | Path | Sequence[str | Path], results: ResultFolder
 
     A folder is searched with its sub-folders. A CSV table has the column ``path`` (relative to the table's folder, or
     absolute) and any of `COLUMNS`; a file that it names and that is not there is recorded as a failure.
-    Where no table says so, ``patient`` and ``eye`` are those that the file's name says (``12_left.jpg``).
+    Each B-scan of a ``.mat`` file is an item of its own, and each page of a TIFF file of several whose first page is a
+    B-scan. Where no table says so, ``patient`` and ``eye`` are those that the file's name says (``12_left.jpg``).
 
     Args:
         inputs: a photo or B-scan, a folder, a CSV table, or a list of them.
@@ -75,7 +78,7 @@ def list_inputs(inputs: str | Path | Sequence[str | Path], results: ResultFolder
     if not given:
         raise SettingError("There is no input: give a photo, a folder, or a CSV table.")
     if len(given) == 1 and given[0].suffix.lower() != _TABLE_SUFFIX:
-        items = list_photos(given[0], results, suffixes=SUFFIXES, kind=KIND)
+        items = list_photos(given[0], results, suffixes=SUFFIXES, kind=KIND, is_volume=_is_volume)
     else:
         items = _list_files(given, results)
     for item in items:
@@ -104,7 +107,26 @@ def _list_files(given: Sequence[Path], results: ResultFolder) -> list[dict[str, 
     failures = {names[file]: "does not exist" for file in known if file not in there}
     usable = [names[file] for file in there if file.suffix.lower() in SUFFIXES]
     failures |= {names[file]: f"its suffix is not that of a {KIND}" for file in there if names[file] not in usable}
-    return name_items(folder, usable, results, {names[file]: values for file, values in known.items()}, failures)
+    by_name = {names[file]: values for file, values in known.items()}
+    return name_items(folder, usable, results, by_name, failures, _is_volume)
+
+
+def _is_volume(path: Path, known: Mapping[str, Any]) -> bool:
+    """Tell whether each picture of a file is an input of its own: of OCT they are; of a photo the first page counts."""
+    suffix = path.suffix.lower()
+    if suffix not in TIFF_SUFFIXES:
+        return suffix == VOLUME_SUFFIX
+    if known.get("modality"):
+        return bool(known["modality"] == OCT)
+    try:
+        if tiff_pages(path).count == 1:
+            return False
+    except UnreadableImageError:
+        pass  # its first page may still be that of a photo
+    try:
+        return modality_of(read_pixels(path)) == OCT
+    except UnreadableImageError:
+        return False  # its failure is recorded when it is to be examined
 
 
 def _read_inputs_table(table: Path) -> dict[Path, dict[str, Any]]:

@@ -7,9 +7,11 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from ignite.engine import Engine
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from monai.metrics import compute_hausdorff_distance
 from numpy.typing import NDArray
@@ -54,6 +56,7 @@ class LayerWriter(ResultWriter):
         super().__init__(*args, **kwargs)
         self.boundaries_key = boundaries_key
         self.pixel_size = pixel_size
+        self._figures = _Figures(pixel_size) if self.figure else None
 
     def _write(self, data: Mapping[str, Any]) -> None:
         name = data["output_name"]
@@ -70,9 +73,9 @@ class LayerWriter(ResultWriter):
         row["overlay"] = f"{name}_overlay.jpg"
         drawn = layer_overlay(scan, labels, boundaries)
         self.results.write(row["overlay"], encode_picture(drawn))
-        if self.figure:
+        if self._figures is not None:
             row["figure"] = f"{name}_figure.jpg"
-            self.results.write(row["figure"], _figure(scan, drawn, boundaries, self.pixel_size))
+            self.results.write(row["figure"], self._figures.draw(scan, drawn, boundaries))
         row["profile"] = f"{name}_profile.csv"
         self.results.write(row["profile"], profile_table(boundaries, self.pixel_size))
         row["volume"] = data["volume"]
@@ -100,34 +103,52 @@ def profile_table(boundaries: Floats, pixel_size: float | None = None) -> bytes:
         if pixel_size is not None:
             columns[f"{column_name(layer)}_thickness_um"] = thickness * pixel_size
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    for values in zip(*columns.values(), strict=True):
-        writer.writerow([values[0], *("" if np.isnan(value) else f"{value:.6g}" for value in values[1:])])
+    csv.writer(text, lineterminator="\n").writerow(columns)
+    line = "%d" + ",%.6g" * (len(columns) - 1) + "\n"
+    for values in np.stack(list(columns.values()), axis=1).tolist():
+        text.write((line % tuple(values)).replace("nan", ""))
     return text.getvalue().encode("utf-8")
 
 
-def _figure(scan: NDArray[np.uint8], drawn: NDArray[np.uint8], boundaries: Floats, pixel_size: float | None) -> bytes:
-    """B-scan, overlay, and the thickness of each layer along the B-scan, as JPEG."""
-    figure = Figure(figsize=(12, 7), dpi=80)
-    top = figure.add_axes((0.04, 0.55, 0.44, 0.4))
-    top.imshow(scan, cmap="gray", vmin=0, vmax=255, aspect="auto")
-    overlay = figure.add_axes((0.52, 0.55, 0.44, 0.4))
-    overlay.imshow(drawn, aspect="auto", extent=(0, scan.shape[1], scan.shape[0], 0))
-    for axis in (top, overlay):
-        axis.set_axis_off()
-    profile = figure.add_axes((0.06, 0.09, 0.8, 0.4))
-    for layer, thickness in layer_thickness(boundaries).items():
-        if layer in COLOURS:
-            colour = tuple(value / 255 for value in COLOURS[layer])
-            profile.plot(thickness * (pixel_size or 1), label=layer, color=colour)
-    unit = "px" if pixel_size is None else "µm"
-    profile.set(xlabel="column (px)", ylabel=f"thickness ({unit})", xlim=(0, boundaries.shape[1] - 1), ylim=(0, None))
-    profile.grid(alpha=0.3)
-    profile.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
-    content = io.BytesIO()
-    figure.savefig(content, format="jpg")
-    return content.getvalue()
+class _Figures:
+    """Draws B-scan, overlay, and the thickness of each layer along the B-scan, as JPEG.
+
+    Most of the time goes to the axes, ticks and legend, so they are kept from one B-scan to the next.
+
+    Args:
+        pixel_size: micrometres per row, or None when it is not known.
+    """
+
+    def __init__(self, pixel_size: float | None) -> None:
+        self.scale = 1.0 if pixel_size is None else pixel_size
+        self.figure = Figure(figsize=(12, 7), dpi=80)
+        self.canvas = FigureCanvasAgg(self.figure)
+        self.profile = self.figure.add_axes((0.06, 0.09, 0.8, 0.4))
+        self.lines = {
+            layer: self.profile.plot([], label=layer, color=[value / 255 for value in COLOURS[layer]])[0]
+            for layer in LAYERS
+        }
+        unit = "px" if pixel_size is None else "µm"
+        self.profile.set(xlabel="column (px)", ylabel=f"thickness ({unit})")
+        self.profile.grid(alpha=0.3)
+        self.profile.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+
+    def draw(self, scan: NDArray[np.uint8], drawn: NDArray[np.uint8], boundaries: Floats) -> bytes:
+        """Draw one B-scan ``(H, W)`` with its overlay ``(h, w, 3)`` and boundaries ``(8, W)``."""
+        thickness = layer_thickness(boundaries)
+        for layer, line in self.lines.items():
+            line.set_data(np.arange(boundaries.shape[1]), thickness[layer] * self.scale)
+        self.profile.relim()
+        self.profile.autoscale()
+        self.profile.set(xlim=(0, boundaries.shape[1] - 1), ylim=(0, None))
+        self.canvas.draw()
+        picture = np.array(self.canvas.buffer_rgba(), dtype=np.uint8)[..., :3]
+        height, width = picture.shape[:2]
+        for left, shown in ((0.04, np.repeat(scan[..., None], 3, axis=2)), (0.52, drawn)):
+            x, y = round(left * width), round(0.05 * height)
+            size = (round(0.44 * width), round(0.4 * height))
+            picture[y : y + size[1], x : x + size[0]] = cv2.resize(shown, size, interpolation=cv2.INTER_AREA)
+        return encode_picture(picture)
 
 
 def compare_layers(labels: NDArray[np.integer], boundaries: Floats, truth: NDArray[np.integer]) -> dict[str, float]:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from common.errors import SettingError
 from common.label.labels import entropy, label_map, label_values
+from common.pages import pages_note
 from common.readers import to_picture
 from common.runner import BundleRunner
 
@@ -213,7 +214,7 @@ class BundlePredictor:
                 f"{', '.join(self._columns) or 'none'}."
             )
         with self._lock:
-            item = self._runner.preprocessing({**(known or {}), "image": str(image), "name": name})
+            item = self._runner.preprocessing({**(known or {}), **_item(image, name)})
             data = self._runner.run(item)
         probability = torch.as_tensor(data["pred"]).float().cpu().numpy()
         probabilities = {label: float(p) for label, p in zip(self.description.values, probability, strict=True)}
@@ -222,13 +223,13 @@ class BundlePredictor:
 
     def _plain(self, image: Path, name: str) -> dict[str, Any]:
         """What is known of an image after a run without prompts."""
-        return self._runner.run(self._runner.preprocessing({"image": str(image), "name": name}))
+        return self._runner.run(self._runner.preprocessing(_item(image, name)))
 
     def _steered(self, image: Path, name: str, prompts: Mapping[str, Any]) -> dict[str, Any]:
         """What is known of an image after a run with prompts."""
         key = hashlib.sha256(image.read_bytes() + name.encode()).hexdigest()
         if key not in self._kept:
-            item = self._runner.preprocessing({"image": str(image), "name": name})
+            item = self._runner.preprocessing(_item(image, name))
             width, height = item.pop("photo").shape[1:]
             inferer: Any = self._runner.inferer
             self._kept[key] = _Kept(item, (width, height), inferer.interactive())
@@ -242,6 +243,12 @@ class BundlePredictor:
         except ValueError as error:
             raise SettingError(f"The prompts cannot be used: {error}") from error
         return self._runner.run(item, kept.inferer)
+
+
+def _item(image: Path, name: str) -> dict[str, Any]:
+    """The item of an image, with what is to say of its file."""
+    note = pages_note(image)
+    return {"image": str(image), "name": name, **({"note": note} if note else {})}
 
 
 def _check_prompts(prompts: Mapping[str, Any], values: Mapping[str, int], width: int, height: int) -> None:

@@ -163,8 +163,11 @@ class NormalizeBScan(Transform):
         Returns:
             ``(1, W, H)`` float32.
         """
-        scan = to_picture(image)
-        inside = ~find_white_border(scan)
+        return self.with_border(image, find_white_border(to_picture(image)))
+
+    def with_border(self, image: Any, border: NDArray[np.bool_]) -> torch.Tensor:
+        """Normalise where the white border ``(H, W)`` is known."""
+        scan, inside = to_picture(image), ~border
         # A picture that is white all over has no border that could be left out.
         values = scan[inside] if inside.any() else scan
         mean, deviation = float(values.mean()), float(values.std())
@@ -196,7 +199,7 @@ class NormalizeBScand(MapTransform):
         d = dict(data)
         for key in self.key_iterator(d):
             border = find_white_border(to_picture(d[key]))
-            d[key] = self.normalize(d[key])
+            d[key] = self.normalize.with_border(d[key], border)
             d[self.border_key] = torch.as_tensor(from_picture(border))
             if border.any():
                 d["note"] = "; ".join(part for part in (str(d.get("note", "")), "white border left out") if part)
@@ -499,11 +502,12 @@ class OrderedLayersd(MapTransform):
         """Find the boundaries and draw the label map from them."""
         d = dict(data)
         for key in self.key_iterator(d):
-            probabilities = np.stack([to_picture(channel[None]) for channel in d[key]]).astype(np.float64)
+            probabilities = np.stack([to_picture(channel[None]) for channel in torch.as_tensor(d[key])])
             if self.border_key in d:
                 border = to_picture(d[self.border_key]).astype(bool)
-                probabilities[1:, border] = 0
-                probabilities[0, border] = 1
+                if border.any():
+                    probabilities[1:, border] = 0
+                    probabilities[0, border] = 1
             boundaries = ordered_boundaries(probabilities, self.certainty, self.smoothing)
             labels = boundaries_to_labels(boundaries, probabilities.shape[1])
             labels[labels == UNANNOTATED] = 0

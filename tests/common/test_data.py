@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.io
+import tifffile
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -445,6 +446,70 @@ def test_finished_frames_are_skipped(tmp_path: Path) -> None:
 
     assert [item["name"] for item in items] == ["eye.mat#1", "eye.mat#3"]
     assert again.skipped == 1
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_each_page_of_a_tiff_is_a_b_scan(tmp_path: Path, dtype: type) -> None:
+    folder = tmp_path / "in"
+    write_photo(folder / "visit" / "eye_02.png")
+    tifffile.imwrite(folder / "visit" / "eye.tif", np.zeros((11, 40, 50), dtype), photometric="minisblack")
+    whole = (folder / "visit" / "eye.tif").read_bytes()
+    with tifffile.TiffFile(folder / "visit" / "eye.tif") as file:
+        (folder / "cut.tiff").write_bytes(whole[: file.pages[5].offset])
+    results = ResultFolder(tmp_path / "out")
+
+    items = list_scans(folder, results)
+
+    frames = [f"visit/eye.tif#{number:02d}" for number in range(1, 12)]
+    assert [item["name"] for item in items] == [*frames, "visit/eye_02.png"]
+    assert {item["volume"] for item in items[:-1]} == {"visit/eye.tif"}
+    assert items[2]["output_name"] == "visit/eye_03"
+    assert len({item["output_name"] for item in items}) == 12
+    assert all("note" not in item for item in items)
+    assert "cut.tiff,read,breaks off after page" in results.failures.read_text(encoding="utf-8")
+
+
+def write_with_thumbnail(path: Path, shape: tuple[int, ...]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    photometric = "rgb" if len(shape) == 3 else "minisblack"
+    with tifffile.TiffWriter(path) as file:
+        for kind in (0, 1):
+            picture = np.full(shape, 90, np.uint8)[:: 4**kind, :: 4**kind]
+            file.write(picture, photometric=photometric, subfiletype=kind, contiguous=False)
+
+
+def test_a_b_scan_with_a_thumbnail_is_one_with_a_note(tmp_path: Path) -> None:
+    write_with_thumbnail(tmp_path / "in" / "eye.tif", (40, 50))
+
+    (item,) = list_scans(tmp_path / "in", ResultFolder(tmp_path / "out"))
+
+    assert (item["name"], item["note"]) == ("eye.tif", "only the first of 2 pages is used")
+
+
+def test_further_pages_of_a_photo_are_noted(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    write_photo(folder / "a.tif")
+    write_with_thumbnail(folder / "b.tif", (40, 50, 3))
+    tifffile.imwrite(folder / "c.tif", np.zeros((5, 40, 50), np.uint16), photometric="minisblack")
+    results = ResultFolder(tmp_path / "out")
+
+    items = list_photos(folder, results)
+
+    assert [item["name"] for item in items] == ["a.tif", "b.tif", "c.tif"]
+    notes = [item.get("note") for item in items]
+    assert notes == [None, "only the first of 2 pages is used", "only the first of 5 pages is used"]
+    assert results.failed == 0
+
+
+def test_what_is_not_known_is_noted_beside_the_pages(tmp_path: Path) -> None:
+    write_with_thumbnail(tmp_path / "in" / "b.tif", (40, 50, 3))
+    (tmp_path / "known.csv").write_text("image,age\nb.tif,\n")
+
+    (item,) = list_patients_photos(
+        tmp_path / "in", ResultFolder(tmp_path / "out"), tmp_path / "known.csv", clinical_columns={"age": None}
+    )
+
+    assert item["note"] == "only the first of 2 pages is used; not known: age"
 
 
 def test_a_folder_without_b_scans(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import itk
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from common.errors import UnreadableImageError
-from common.pixels import PHOTO_SUFFIXES, read_pixels
+from common.pixels import PHOTO_SUFFIXES, read_pixels, shared_pixels
 
 HEIGHT, WIDTH = 31, 47
 
@@ -232,6 +232,60 @@ def test_first_page_of_several(tmp_path: Path, dtype: Any) -> None:
     pixels = read_pixels(tmp_path / "a.tif")
     assert pixels.shape == (20, 30, 3)
     assert (pixels[1:] == (200 if dtype == np.uint8 else 1)).all()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_adobe_deflate"])
+def test_any_page_of_several(tmp_path: Path, dtype: Any, compression: str | None) -> None:
+    scale = np.iinfo(dtype).max // 255
+    pages = [(GREY // number).astype(dtype) * scale for number in (1, 2, 3)]
+    for page in pages:
+        page[0, 0] = 255 * scale
+    first, *others = (Image.fromarray(page) for page in pages)
+    first.save(tmp_path / "a.tif", save_all=True, append_images=others, compression=compression)
+
+    for number in (1, 2, 3):
+        np.testing.assert_array_equal(read_pixels(tmp_path / "a.tif", number), pages[number - 1] // scale)
+    with pytest.raises(UnreadableImageError, match="page 4 cannot be decoded \\(the file has fewer pages\\)"):
+        read_pixels(tmp_path / "a.tif", 4)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("bigtiff", [False, True])
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+def test_each_page_is_turned_by_its_own_orientation(
+    tmp_path: Path, dtype: Any, bigtiff: bool, byteorder: Literal["<", ">"]
+) -> None:
+    page = GREY.astype(dtype) * (np.iinfo(dtype).max // 255)
+    page[0, 0] = np.iinfo(dtype).max
+    with tifffile.TiffWriter(tmp_path / "a.tif", bigtiff=bigtiff, byteorder=byteorder) as file:
+        for orientation in (1, 6, 3):
+            tag = (274, "H", 1, orientation, True)
+            file.write(page, photometric="minisblack", extratags=[tag], contiguous=False)
+
+    upright = read_pixels(tmp_path / "a.tif")
+    np.testing.assert_array_equal(read_pixels(tmp_path / "a.tif", 2), np.rot90(upright, -1))
+    np.testing.assert_array_equal(read_pixels(tmp_path / "a.tif", 3), np.rot90(upright, 2))
+
+
+def test_pages_that_are_shared_are_kept_apart(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.stack([GREY, 255 - GREY]), photometric="minisblack")
+    shared: dict[Path, NDArray[np.uint8]] = {}
+
+    with shared_pixels(shared):
+        first, second = read_pixels(tmp_path / "a.tif"), read_pixels(tmp_path / "a.tif", 2)
+        assert read_pixels(tmp_path / "a.tif", 2) is second
+
+    np.testing.assert_array_equal(first, GREY)
+    np.testing.assert_array_equal(second, 255 - GREY)
+    assert set(shared) == {tmp_path / "a.tif", tmp_path / "a.tif#2"}
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_a_second_page_of_a_file_of_one(tmp_path: Path, suffix: str) -> None:
+    Image.fromarray(GREY).save(tmp_path / f"a{suffix}", "PNG")
+    with pytest.raises(UnreadableImageError, match="page 2 cannot be decoded"):
+        read_pixels(tmp_path / f"a{suffix}", 2)
 
 
 @pytest.mark.parametrize("scale", [257, 16])

@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.io
+import tifffile
+from numpy.typing import NDArray
 from PIL import Image
 
 from common.errors import UnreadableImageError
 from common.readers import BScanReader
-from common.scans import frame_address, frame_count, read_boundaries, read_scan, split_address
+from common.scans import frame_address, frame_count, read_boundaries, read_scan, scan_addresses, split_address
 
 SHAPE = (40, 50, 3)
 
@@ -31,7 +33,10 @@ def volume(tmp_path: Path) -> Path:
     [
         ("a/b.mat#03", "a/b.mat", 3),
         ("a/b.MAT#12", "a/b.MAT", 12),
+        ("a/b.tif#3", "a/b.tif", 3),
+        ("b.TIFF#007", "b.TIFF", 7),
         ("a#3.png", "a#3.png", None),
+        ("a.png#3", "a.png#3", None),
         ("b.mat", "b.mat", None),
     ],
 )
@@ -53,6 +58,41 @@ def test_a_volume_has_its_frames(volume: Path) -> None:
     assert frame_count(volume) == 3
     for frame in (1, 2, 3):
         np.testing.assert_array_equal(read_scan(f"{volume}#{frame}"), images[:, :, frame - 1])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_each_page_of_a_tiff_is_a_scan(tmp_path: Path, dtype: type) -> None:
+    grey = (np.arange(np.prod(SHAPE)).reshape(SHAPE[2], *SHAPE[:2]) % 256).astype(np.uint8)
+    pages: NDArray[np.integer] = grey.astype(dtype) * (np.iinfo(dtype).max // 255)
+    tifffile.imwrite(tmp_path / "scan.tif", np.repeat(pages, 4, axis=0), photometric="minisblack")
+
+    addresses = scan_addresses(tmp_path, "scan.tif")
+
+    assert addresses == [f"scan.tif#{number:02d}" for number in range(1, 13)]
+    for number, address in enumerate(addresses):
+        np.testing.assert_array_equal(read_scan(tmp_path / address), grey[number // 4])
+    with pytest.raises(UnreadableImageError, match=r"holds 12 B-scans; name one, as in scan\.tif#1"):
+        read_scan(tmp_path / "scan.tif")
+    with pytest.raises(UnreadableImageError, match="page 13 cannot be decoded"):
+        read_scan(tmp_path / "scan.tif#13")
+
+
+@pytest.mark.parametrize(("place", "addresses"), [(1, ["a.tif"]), (0, ["a.tif#2"])])
+def test_a_thumbnail_is_no_scan(tmp_path: Path, place: int, addresses: list[str]) -> None:
+    scan = np.arange(40 * 50).reshape(40, 50).astype(np.uint8)
+    pages = [scan, scan[::4, ::4]][:: 1 if place else -1]
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        for number, page in enumerate(pages):
+            file.write(page, photometric="minisblack", subfiletype=int(number == place), contiguous=False)
+
+    assert scan_addresses(tmp_path, "a.tif") == addresses
+    np.testing.assert_array_equal(read_scan(tmp_path / addresses[0]), scan)
+    np.testing.assert_array_equal(read_scan(tmp_path / "a.tif"), scan)
+
+
+def test_addresses_of_other_files(volume: Path) -> None:
+    assert scan_addresses(volume.parent, volume.name) == [f"Subject_01.mat#{number}" for number in (1, 2, 3)]
+    assert scan_addresses(volume.parent, "a.png") == ["a.png"]
 
 
 def test_boundaries_are_counted_from_zero(volume: Path) -> None:

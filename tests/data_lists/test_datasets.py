@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import scipy.io
 
 from common.scans import split_address
 from data_lists import DATASETS, SPLITS, DataListError, DataListWarning, Dataset, Item, Tree, build
+from data_lists.__main__ import main
 
 LAYOUTS: dict[str, tuple[str, dict[str, Any]]] = {
     "chase_db1 as released": ("chase_db1", {}),
@@ -355,6 +357,46 @@ def test_b_scans_of_a_subject_stay_together(pictures: Any, make: Any) -> None:
     assert patients_of(content, "test") == {"05", "06"}
     assert content["numTest"] == 4
     assert content["numValidation"] == 2
+
+
+@pytest.mark.parametrize(("wanted", "expected"), [(("3",), {"03"}), (("01", "06"), {"01", "06"})])
+def test_one_subject_after_the_other_is_left_out(
+    wanted: tuple[str, ...], expected: set[str], pictures: Any, make: Any
+) -> None:
+    make["duke_dme"](pictures)
+
+    content = build("duke_dme", pictures.root, validation_subjects=wanted)
+
+    assert patients_of(content, "validation") == expected
+    assert patients_of(content, "training") == {f"{number:02d}" for number in range(1, 7)} - expected
+    assert content["numTest"] == 0
+
+
+def test_a_subject_is_left_out_beside_a_test_split(pictures: Any, make: Any, tmp_path: Path) -> None:
+    make["duke_dme"](pictures)
+    options = ["--train_first", "4", "--validation_subjects", "02"]
+
+    assert main(["duke_dme", "--root", str(pictures.root), "--output", str(tmp_path / "list.json"), *options]) == 0
+
+    content = json.loads((tmp_path / "list.json").read_text(encoding="utf-8"))
+    splits = [patients_of(content, split) for split in ("training", "validation", "test")]
+    assert splits == [{"01", "03", "04"}, {"02"}, {"05", "06"}]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"validation_subjects": ("09",)}, "--validation_subjects 09: there is no such file; choose from 01, 02, 03,"),
+        ({"validation_subjects": ("a",)}, "--validation_subjects a: there is no such file"),
+        ({"validation_subjects": ("5",), "train_first": 4}, "5: --train_first makes it a test subject; choose from 01"),
+        ({"validation_subjects": tuple("123456")}, "leaves nothing for training; name fewer"),
+    ],
+)
+def test_subjects_that_cannot_be_left_out(options: dict[str, Any], message: str, pictures: Any, make: Any) -> None:
+    make["duke_dme"](pictures)
+
+    with pytest.raises(DataListError, match=message):
+        build("duke_dme", pictures.root, **options)
 
 
 def test_a_volume_without_annotation_is_refused(pictures: Any, make: Any) -> None:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
 
 from common.biomarkers import (
     BOUNDARIES,
@@ -161,6 +164,38 @@ def test_smoothing_takes_the_neighbours_word() -> None:
 
     assert abs(alone[0, 10] - sloped()[0, 0]) > 5
     assert abs(together[0, 10] - sloped()[0, 0]) < 0.5
+
+
+@pytest.mark.parametrize("certainty", [1.0, 0.5, 2.5])
+def test_boundaries_are_means_over_all_orders(certainty: float) -> None:
+    rows, columns = 5, 6
+    probabilities = np.random.default_rng(3).dirichlet(np.full(8, 0.3), size=(rows, columns)).transpose(2, 0, 1)
+    # Every way down a column: nine states, of which the first and the last are background, that never go back.
+    ways = np.array(list(itertools.combinations_with_replacement(range(9), rows)))
+    weights = np.maximum(probabilities, 1e-6)[ways % 8, np.arange(rows)].prod(axis=1) ** certainty
+    above = (ways[:, :, None] <= np.arange(8)).sum(axis=1)
+    expected = (weights.T @ above / weights.sum(axis=0)[:, None]).T
+
+    found = ordered_boundaries(probabilities, certainty)
+
+    there = ~np.isnan(found).any(axis=0)
+    assert there.any()
+    np.testing.assert_allclose(found[:, there], expected[:, there], rtol=1e-9)
+
+
+def test_smoothing_averages_the_logarithms() -> None:
+    probabilities = probabilities_of(boundaries_to_labels(sloped(), HEIGHT))
+    smooth = np.exp(gaussian_filter1d(np.log(probabilities), 2.0, axis=2, mode="nearest"))
+
+    np.testing.assert_allclose(ordered_boundaries(probabilities, 0.7, 2.0), ordered_boundaries(smooth, 0.7), rtol=1e-9)
+
+
+@pytest.mark.parametrize("certainty", [0.1, 1.0, 10.0])
+def test_tall_scans_and_great_certainty_do_not_underflow(certainty: float) -> None:
+    boundaries = sloped() + 800
+    probabilities = probabilities_of(boundaries_to_labels(boundaries, 1024), sure=1.0).astype(np.float32)
+
+    np.testing.assert_allclose(ordered_boundaries(probabilities, certainty), boundaries, atol=0.6)
 
 
 @settings(max_examples=30, deadline=None)

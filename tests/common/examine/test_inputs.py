@@ -7,9 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.io
+import tifffile
+from numpy.typing import NDArray
 
 from common.errors import SettingError
 from common.examine.inputs import list_inputs
+from common.phantoms import fundus_phantom, oct_phantom
 from common.results import ResultFolder
 
 Draw = Callable[..., Path]
@@ -56,6 +59,67 @@ def test_a_volume_is_its_b_scans(tmp_path: Path) -> None:
         assert [item["name"] for item in items] == ["v.mat#1", "v.mat#2", "v.mat#3"]
         assert {item["volume"] for item in items} == {"v.mat"}
     assert {item["patient"] for item in items} == {"7"}
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_each_page_of_a_tiff_of_b_scans(tmp_path: Path, dtype: type) -> None:
+    scale = np.iinfo(dtype).max // 255
+    scans: list[NDArray[np.integer]] = [
+        oct_phantom(200, 256, seed=seed, border="none").scan.astype(dtype) * scale for seed in (1, 2)
+    ]
+    (tmp_path / "in").mkdir()
+    tifffile.imwrite(tmp_path / "in" / "v.tif", np.stack(scans), photometric="minisblack")
+
+    items = listed(tmp_path / "in", tmp_path)
+
+    assert [item["name"] for item in items] == ["v.tif#1", "v.tif#2"]
+    assert [(item["volume"], item["output_name"]) for item in items] == [("v.tif", "v_1"), ("v.tif", "v_2")]
+    assert all("note" not in item for item in items)
+
+
+def test_a_tiff_of_photos_is_its_first_page(tmp_path: Path) -> None:
+    photo = fundus_phantom(200, 256, seed=1, field_of_view="round").photo
+    (tmp_path / "in").mkdir()
+    tifffile.imwrite(tmp_path / "in" / "p.tif", np.stack([photo, photo]), photometric="rgb")
+
+    (item,) = listed(tmp_path / "in", tmp_path)
+
+    assert (item["name"], item["note"]) == ("p.tif", "only the first of 2 pages is used")
+
+
+def test_a_table_says_what_pages_are(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "v.tif", np.zeros((3, 64, 96), np.uint8), photometric="minisblack")
+    names = {}
+    for modality in ("fundus", "oct", ""):
+        table = write(tmp_path / f"{modality or 'none'}.csv", "path,modality", f"v.tif,{modality}")
+        items = list_inputs(table, ResultFolder(tmp_path / f"out_{modality}"))
+        names[modality] = [item["name"] for item in items]
+
+    assert names == {"fundus": ["v.tif"], "oct": ["v.tif#1", "v.tif#2", "v.tif#3"], "": ["v.tif"]}
+
+
+def test_a_tiff_that_breaks_off(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    pictures = {
+        "oct.tif": oct_phantom(200, 256, seed=1, border="none").scan,
+        "photo.tif": fundus_phantom(200, 256, seed=1, field_of_view="round").photo,
+    }
+    for name, picture in pictures.items():
+        path = tmp_path / "in" / name
+        with tifffile.TiffWriter(path) as file:
+            for _ in range(2):
+                file.write(picture, photometric="rgb" if picture.ndim == 3 else "minisblack", contiguous=False)
+        with tifffile.TiffFile(path) as tiff:
+            second = tiff.pages[1].offset
+        path.write_bytes(path.read_bytes()[:second])
+    (tmp_path / "in" / "text.tif").write_text("no picture")
+    results = ResultFolder(tmp_path / "out")
+
+    items = list_inputs(tmp_path / "in", results)
+
+    assert [item["name"] for item in items] == ["photo.tif", "text.tif"]
+    assert "breaks off after page 1" in items[0]["note"]
+    assert results.failures.read_text().splitlines()[1:] == ["oct.tif,read,breaks off after page 1: get it again"]
 
 
 def test_a_table(photos: Path, tmp_path: Path) -> None:

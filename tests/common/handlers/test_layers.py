@@ -15,9 +15,12 @@ from PIL import Image
 
 from common.biomarkers import BOUNDARIES, LAYERS, boundaries_to_labels, labels_to_boundaries
 from common.biomarkers.layers import UNANNOTATED
-from common.handlers import LayerReport
+from common.handlers import LayerReport, LayerWriter
 from common.handlers.layers import compare_layers, hausdorff95, profile_table
+from common.pictures import COLOURS
+from common.pixels import read_pixels
 from common.readers import from_picture
+from common.results import ResultFolder
 
 HEIGHT, WIDTH = 70, 40
 
@@ -119,6 +122,55 @@ def test_a_profile_has_a_row_for_each_column() -> None:
     assert float(rows[3]["gcl_ipl_thickness_px"]) == 5
     assert float(rows[3]["retina_thickness_um"]) == 35 * 4
     assert not any(name.endswith("_um") for name in profile_table(boundaries).decode().split("\n")[0].split(","))
+
+
+# --- the figure ------------------------------------------------------------------------------------------------------
+
+
+def figures(folder: Path, shifts: list[int], pixel_size: float | None = None) -> dict[int, NDArray[np.uint8]]:
+    """The figures that one writer makes, one after the other, of layers at several depths."""
+
+    def step(engine: Engine, batch: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        state: Any = engine.state
+        state.batch = batch
+        return [{} for _ in batch]
+
+    def item(shift: int) -> dict[str, Any]:
+        found = labels(shift, slice(shift, WIDTH - shift))
+        return {
+            "name": f"{shift}.png",
+            "output_name": str(shift),
+            "volume": ".",
+            "pred": torch.as_tensor(from_picture(found)),
+            "boundaries": torch.as_tensor(labels_to_boundaries(found)) * (1 + shift),
+            "photo": torch.as_tensor(from_picture(np.full((HEIGHT, WIDTH), 40 * shift, np.uint8))),
+        }
+
+    engine = Engine(step)
+    LayerWriter(ResultFolder(folder), LAYERS, figure=True, pixel_size=pixel_size).attach(engine)
+    engine.run([[item(shift)] for shift in shifts])
+    return {shift: read_pixels(folder / f"{shift}_figure.jpg") for shift in shifts}
+
+
+def test_a_figure_does_not_depend_on_the_one_before(tmp_path: Path) -> None:
+    both = figures(tmp_path / "both", [3, 1])
+
+    np.testing.assert_array_equal(both[1], figures(tmp_path / "alone", [1])[1])
+    assert (both[1] != both[3]).any()
+    assert (both[1] != figures(tmp_path / "scale", [1], 3.87)[1]).any()
+
+
+def test_a_figure_has_scan_overlay_and_profile(tmp_path: Path) -> None:
+    picture = figures(tmp_path, [3])[3].astype(int)
+
+    scan, overlaid, profile = picture[48:240, 48:448], picture[48:240, 512:912], picture[286:509, 58:825]
+    assert (np.abs(scan - 120) <= 3).all()
+    for layer in LAYERS:
+        # On the overlay, and as a line.
+        tinted = 0.45 * 120 + 0.55 * np.array(COLOURS[layer])
+        assert (np.abs(overlaid - tinted).max(axis=2) < 25).any()
+    assert (profile.max(axis=2) - profile.min(axis=2) > 60).any()
+    assert (picture[:16] > 250).all()
 
 
 # --- the report ------------------------------------------------------------------------------------------------------
