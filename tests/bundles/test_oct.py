@@ -51,4 +51,4 @@ def test_pages_give_what_their_pictures_give(in_process: Callable[..., None], tm
             assert row["retina_thickness_mean_px"] == expected["retina_thickness_mean_px"]
     failures = (tmp_path / "out" / "failures.csv").read_text(encoding="utf-8").splitlines()[1:]
     assert len(failures) == 1
-    assert failures[0].startswith('volume.tif#3,read,"')
+    assert failures[0].startswith("volume.tif#3,read,is 8x8 pixels")
