@@ -94,7 +94,7 @@ def build(
     validation: float = 0.2,
     test: float | str | None = None,
     exclude: Collection[str] = (),
-    without: str | Path | None = None,
+    without: str | Path | Collection[str | Path] = (),
     **options: Any,
 ) -> DataList:
     """Check a dataset and make its list, divided by patient.
@@ -108,8 +108,8 @@ def build(
         test: share of all patients; ``official`` for the release's own test split, which has to exist; None for
             that split where there is one, and else for none.
         exclude: paths or shell patterns, relative to the root, of files to leave out.
-        without: a folder of photos, of another list for instance: what shows the same as one of them, in whatever size,
-            is left out.
+        without: folders of photos, or lists that were made for the same root: what shows the same as one of their
+            photos, in whatever size, is left out.
         options: the dataset's own options, see its module.
 
     Returns:

@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         warnings.showwarning = _showing(remarks)
         try:
             if command == "merge":
-                content = merge(root, _pairs(options["lists"]), leave_out=options["leave_out"])
+                content = merge(root, _pairs(options.pop("lists")), **options)
             else:
                 content = build(command, root, **options)
             write(content, output)
@@ -76,6 +76,14 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="datasets of which every item goes to test, for a test on an unseen camera; others keep their splits",
     )
+    joined.add_argument(
+        "--training_only",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="datasets of which only the training items are taken; their others are left out, to be evaluated with the "
+        "dataset's own list",
+    )
     return parser
 
 
@@ -108,10 +116,12 @@ def _add_dataset(commands: Any, name: str, dataset: Dataset) -> None:
     )
     parser.add_argument(
         "--without",
+        nargs="+",
         type=Path,
+        default=[],
         metavar="FOLDER",
-        help="a folder of photos, of another list for instance: what shows the same as one of them, in whatever size, "
-        "is left out",
+        help="folders of photos, or lists (JSON) that were made for the same root: what shows the same as one of their "
+        "photos, in whatever size, is left out",
     )
     hints = get_type_hints(dataset.find)
     texts = _argument_texts(dataset.find.__doc__ or "")

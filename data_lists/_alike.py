@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from common.pixels import PHOTO_SUFFIXES, read_pixels
-from data_lists._base import DataListError, Dataset, Item, Tree, class_of, tell
+from common.pixels import read_pixels
+from data_lists._base import DataListError, Dataset, Item, class_of, tell
 from data_lists._checks import in_parallel, read
 
 SAME_EYE = 0.7
@@ -74,22 +74,22 @@ def alike(first: NDArray[np.float32], second: NDArray[np.float32], correlation: 
     return pairs
 
 
-def leave_out_alike(root: Path, items: Sequence[Item], dataset: Dataset, folder: Path) -> list[Item]:
-    """Leave out the items whose photo, or another one of that eye, stands in a folder; they are told.
+def leave_out_alike(
+    root: Path, items: Sequence[Item], dataset: Dataset, folder: Path, others: Sequence[str], source: str
+) -> list[Item]:
+    """Leave out the items whose photo, or another one of that eye, is among others; they are told.
 
     Args:
         root: folder that the items' paths start from.
         items: the items.
         dataset: says how to read a file.
-        folder: folder with photos at any depth.
+        folder: folder that the others' paths start from.
+        others: the other photos.
+        source: what names these, for messages.
 
     Raises:
-        DataListError: the folder is missing or has no photo, a file cannot be read, or no item is left.
+        DataListError: a file cannot be read, or no item is left.
     """
-    tree = Tree(folder)
-    others = [path for path in tree.files() if Path(path).suffix.lower() in PHOTO_SUFFIXES]
-    if not others:
-        raise DataListError(f"--without {folder} has no photo, also not in the folders below it")
     pairs = alike(
         thumbnails([root / item.files["image"] for item in items], dataset),
         thumbnails([folder / path for path in others]),
@@ -97,9 +97,9 @@ def leave_out_alike(root: Path, items: Sequence[Item], dataset: Dataset, folder:
     )
     found = {i: others[j] for i, j in reversed(pairs)}
     told = [f"{items[i].files['image']} (as {found[i]})" for i in sorted(found)]
-    tell(f"photos left out, which show the same as one in {folder}", told)
+    tell(f"photos left out, which show the same as one in {source}", told)
     if len(found) == len(items):
-        raise DataListError(f"--without {folder} leaves nothing: all {len(items)} photos show the same as one in it")
+        raise DataListError(f"--without {source} leaves nothing: all {len(items)} photos show the same as one in it")
     return [item for i, item in enumerate(items) if i not in found]
 
 

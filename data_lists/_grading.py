@@ -1,12 +1,14 @@
-"""What the lists of diabetic retinopathy share: grades from a table, and the label that is made of them."""
+"""What the lists of diabetic retinopathy share: grades from a table, and the labels that are made of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from data_lists._base import DataListError, Found, Item, Tree, read_rows, tell
+from common.lesions import LESIONS
+from data_lists._base import LESION_LABELS, DataListError, Found, Item, Tree, read_rows, tell
 
 PositiveFrom = Literal[1, 2]
 """The grade from which on a photo has the label ``DR``: 1 for any retinopathy, 2 for one that is to be referred."""
@@ -31,8 +33,10 @@ class Columns:
     risk: str | None = None
 
 
-def dr_labels(*, positive_from: PositiveFrom = 1, **_: Any) -> Mapping[str, str]:
+def dr_labels(*, positive_from: PositiveFrom = 1, absent_lesions: bool = False, **_: Any) -> Mapping[str, str]:
     """Give the meaning of the label, for `Dataset.labels`."""
+    if absent_lesions:
+        return LESION_LABELS
     return {"DR": "diabetic retinopathy" if positive_from == 1 else "diabetic retinopathy of grade 2 or higher"}
 
 
@@ -83,6 +87,37 @@ def graded_items(
     without_row = [photo for name, photo in photos.paths.items() if name not in lines]
     tell(f"photos left out, which no row of {table} names", without_row)
     return items
+
+
+def without_lesions(items: Sequence[Item]) -> list[Item]:
+    """Make items of lesions out of graded ones: those without retinopathy, with every lesion absent.
+
+    Args:
+        items: items of `graded_items`.
+
+    Returns:
+        The items of grade 0. Those of other grades are left out and told, and so are those with a risk of macular
+        oedema, which is given for hard exudates.
+
+    Raises:
+        DataListError: there are items, but none of grade 0.
+    """
+    healthy, others, at_risk = [], [], []
+    grades = Counter(item.values["grade"] for item in items)
+    for item in items:
+        if item.values["grade"] > 0:
+            others.append(f"{item.files['image']} (grade {item.values['grade']})")
+        elif item.values.get("edema_risk", 0) > 0:
+            at_risk.append(f"{item.files['image']} (risk {item.values['edema_risk']})")
+        else:
+            values = {"label_format": "masks", "lesions": list(LESIONS), "absent": list(LESIONS)}
+            healthy.append(Item(item.files, item.patient, "none", item.split, values))
+    if items and not healthy:
+        raise DataListError("--absent_lesions: there is no photo of grade 0; leave it out for a list of grades")
+    counts = ", ".join(f"{grades[grade]} of grade {grade}" for grade in sorted(grades) if grade > 0)
+    tell(f"photos left out, which may have lesions, {counts}", others)
+    tell("photos of grade 0 left out, which may have exudates, since they have a risk of macular oedema", at_risk)
+    return healthy
 
 
 def _whole(where: str, row: Mapping[str, str], column: str, low: int, high: int) -> int:

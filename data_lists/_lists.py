@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from numpy.typing import NDArray
 
-from common.pixels import read_pixels
+from common.pixels import PHOTO_SUFFIXES, read_pixels
 from common.scans import VOLUME_SUFFIX, read_scan, split_address
 from data_lists._alike import find_alike, leave_out_alike
 from data_lists._base import DataListError, DataListWarning, Dataset, Item, Tree, class_of, tell
@@ -33,7 +33,7 @@ def build_list(
     validation: float = 0.2,
     test: float | str | None = None,
     exclude: Collection[str] = (),
-    without: str | Path | None = None,
+    without: str | Path | Collection[str | Path] = (),
     **options: Any,
 ) -> DataList:
     """Check a dataset and divide it by patient.
@@ -47,8 +47,8 @@ def build_list(
         test: share of all patients; ``official`` for the test split of the release, which has to have one; None for
             that test split where there is one, and else for none.
         exclude: paths or shell patterns, relative to the root, of files to leave out.
-        without: a folder of photos, of another list for instance: what shows the same as one of them, in whatever size,
-            is left out.
+        without: folders of photos, or lists that were made for the same root: what shows the same as one of their
+            photos, in whatever size, is left out.
         options: the dataset's own options.
 
     Returns:
@@ -62,8 +62,9 @@ def build_list(
     tree = Tree(root, exclude)
     items = dataset.find(tree, **options)
     tree.check_exclude()
-    if without is not None:
-        items = leave_out_alike(tree.root, items, dataset, Path(without))
+    for source in [without] if isinstance(without, str | Path) else without:
+        folder, photos = _photos_of(Path(source), tree.root)
+        items = leave_out_alike(tree.root, items, dataset, folder, photos, str(source))
     same: list[tuple[str, str]] = []
     if dataset.same_patient is not None:
         items, same = find_alike(tree.root, items, dataset, dataset.same_patient)
@@ -97,13 +98,21 @@ def build_list(
     return _assemble(head, seed, entries)
 
 
-def merge(root: str | Path, lists: Mapping[str | Path, str], *, leave_out: Collection[str] = ()) -> DataList:
+def merge(
+    root: str | Path,
+    lists: Mapping[str | Path, str],
+    *,
+    leave_out: Collection[str] = (),
+    training_only: Collection[str] = (),
+) -> DataList:
     """Join lists that were made for folders below one root, and check the whole for leaks again.
 
     Args:
         root: folder that holds the datasets' folders.
         lists: for each list file, the folder that it was made for, relative to the root (``.`` for the root itself).
         leave_out: names of datasets of which every item goes to ``test``; the other items keep their splits.
+        training_only: names of datasets of which only the training items are taken. The others are left out, for an
+            evaluation by the dataset's own list: no picture of theirs may stand in the joined training.
 
     Returns:
         The joined list. Paths are relative to the root; patients are named ``dataset_patient``.
@@ -121,10 +130,14 @@ def merge(root: str | Path, lists: Mapping[str | Path, str], *, leave_out: Colle
     sources = [content for _, _, content in loaded]
     _check_sources(loaded)
     names = [source["name"] for source in sources]
-    for name in leave_out:
-        if name not in names:
-            raise DataListError(f"--leave_out {name}: there is no such dataset; the lists are of {', '.join(names)}")
+    for option, chosen in (("leave_out", leave_out), ("training_only", training_only)):
+        for name in chosen:
+            if name not in names:
+                raise DataListError(f"--{option} {name}: there is no such dataset; the lists are of {', '.join(names)}")
+    for name in set(leave_out) & set(training_only):
+        raise DataListError(f"--leave_out and --training_only both name {name}; give one of them")
     entries: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
+    held_out: list[tuple[str, dict[str, Any]]] = []
     for path, folder, source in loaded:
         for split in SPLITS:
             for item in source[split]:
@@ -132,11 +145,18 @@ def merge(root: str | Path, lists: Mapping[str | Path, str], *, leave_out: Colle
                 for name in files.values():
                     if not split_address(root / name)[0].is_file():
                         raise DataListError(f"{root / name} is missing; check the folder {folder} given for {path}")
-                facts = {"patient": f"{source['name']}_{item['patient']}"}
-                entries["test" if source["name"] in leave_out else split].append({**item, **files, **facts})
+                entry = {**item, **files, "patient": f"{source['name']}_{item['patient']}"}
+                if source["name"] in training_only and split != "training":
+                    held_out.append((split, entry))
+                else:
+                    entries["test" if source["name"] in leave_out else split].append(entry)
+    tell(
+        "items left out by --training_only, which are not in training in their own list",
+        [item["image"] for _, item in held_out],
+    )
     if not entries["training"]:
         raise DataListError(f"--leave_out {', '.join(leave_out)} leaves nothing for training")
-    flat = [(split, item) for split in SPLITS for item in entries[split]]
+    flat = [*((split, item) for split in SPLITS for item in entries[split]), *held_out]
     digests = in_parallel(lambda entry: digest(read(root / entry[1]["image"], _read)), flat)
     check_leaks(
         (split, item["patient"], item["image"], image_digest)
@@ -151,6 +171,7 @@ def merge(root: str | Path, lists: Mapping[str | Path, str], *, leave_out: Colle
         "files": sorted({key for source in sources for key in source["files"]}),
         "sources": names,
         "left_out": sorted(leave_out),
+        "training_only": sorted(training_only),
     }
     seeds = [source["seed"] for source in sources]
     return _assemble(head, seeds[0] if len(set(seeds)) == 1 else seeds, entries)
@@ -311,6 +332,28 @@ def _assemble(head: Mapping[str, Any], seed: Any, entries: Mapping[str, list[dic
 def _read(path: Path) -> NDArray[Any]:
     """Read a picture, or a B-scan of a file with many."""
     return (read_scan if split_address(path)[0].suffix.lower() == VOLUME_SUFFIX else read_pixels)(path)
+
+
+def _photos_of(source: Path, root: Path) -> tuple[Path, list[str]]:
+    """Give the photos of a folder, or of a list that was made for a root: the folder, and their paths below it.
+
+    Raises:
+        DataListError: there are none, or the list is wrong or names a file that is not there.
+    """
+    if source.suffix.lower() != ".json":
+        photos = [path for path in Tree(source).files() if Path(path).suffix.lower() in PHOTO_SUFFIXES]
+        if not photos:
+            raise DataListError(f"--without {source} has no photo, also not in the folders below it")
+        return source, photos
+    content = load(source)
+    photos = [item["image"] for split in SPLITS for item in content[split]]
+    for photo in photos:
+        if not (root / photo).is_file():
+            raise DataListError(
+                f"--without {source}: {root / photo} is missing; make that list for the same --root, or give the "
+                "folder of its photos"
+            )
+    return root, photos
 
 
 def _subfolder(root: Path, folder: str) -> PurePosixPath:

@@ -11,7 +11,9 @@ Layout:
     ``--images``.
 
 Labels:
-    ``grade``, and ``label``: ``["DR"]`` from the grade ``--positive_from`` on, else none.
+    ``grade``, and ``label``: ``["DR"]`` from the grade ``--positive_from`` on, else none. With ``--absent_lesions`` a
+    list for the segmentation of lesions instead, of the photos of grade 0: each has ``lesions`` and ``absent``, which
+    name every lesion.
 
 Official split:
     none; the grades of the test photos were not released.
@@ -30,19 +32,25 @@ import re
 from pathlib import PurePosixPath
 
 from data_lists._base import DataListError, Dataset, Item, Tree
-from data_lists._grading import Columns, PositiveFrom, dr_labels, graded_items
+from data_lists._grading import Columns, PositiveFrom, dr_labels, graded_items, without_lesions
 
 COLUMNS = Columns("id_code", "diagnosis")
 
 
 def find(
-    tree: Tree, *, positive_from: PositiveFrom = 1, table: str = "train.csv", images: str = "train_images"
+    tree: Tree,
+    *,
+    positive_from: PositiveFrom = 1,
+    absent_lesions: bool = False,
+    table: str = "train.csv",
+    images: str = "train_images",
 ) -> list[Item]:
     """Find the photos and their grades.
 
     Args:
         tree: the dataset's folder.
         positive_from: grade from which on a photo has the label DR, 2 for retinopathy that is to be referred.
+        absent_lesions: make a list of lesions instead, of the photos of grade 0, on which every lesion is absent.
         table: the CSV file, relative to the root.
         images: folder of the photos, relative to the root.
     """
@@ -56,7 +64,7 @@ def find(
     items = graded_items(tree, table, COLUMNS, photos, positive_from=positive_from)
     if not items:
         raise DataListError(f"{tree.root / table} names no photo in {images}; id_code is the name without its suffix")
-    return items
+    return without_lesions(items) if absent_lesions else items
 
 
 DATASET = Dataset(

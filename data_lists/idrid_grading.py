@@ -14,13 +14,15 @@ Layout:
     ``B. Disease Grading``, or the one above it.
 
 Labels:
-    ``grade``, ``edema_risk``, and ``label``: ``["DR"]`` from the grade ``--positive_from`` on, else none.
+    ``grade``, ``edema_risk``, and ``label``: ``["DR"]`` from the grade ``--positive_from`` on, else none. With
+    ``--absent_lesions`` a list for the segmentation of lesions instead, of the photos of grade 0: each has ``lesions``
+    and ``absent``, which name every lesion.
 
 Part A:
     most photos of part A (segmentation) are in part B under other numbers, with no table of them. Leave them out,
     also where the files were scaled, before a list of one part is used together with the other: here with ``--without
     "A. Segmentation/1. Original Images"``, in a list of part A with ``--without "B. Disease Grading/1. Original
-    Images"``.
+    Images"``. Lesion boxes (`via`) are on photos of part B: ``--without`` also takes a list.
 
 Official split:
     the folder ``b. Testing Set`` (103 photos), where it is there.
@@ -38,7 +40,7 @@ from __future__ import annotations
 
 from data_lists._alike import SAME_EYE
 from data_lists._base import DataListError, Dataset, Item, Tree
-from data_lists._grading import Columns, PositiveFrom, dr_labels, graded_items
+from data_lists._grading import Columns, PositiveFrom, dr_labels, graded_items, without_lesions
 
 IMAGES, TABLES = "1. Original Images", "2. Groundtruths"
 PARTS = {"a. Training Set": ("Training", None, ""), "b. Testing Set": ("Testing", "test", "test_")}
@@ -46,12 +48,13 @@ PARTS = {"a. Training Set": ("Training", None, ""), "b. Testing Set": ("Testing"
 COLUMNS = Columns("image name", "retinopathy grade", "risk of macular edema")
 
 
-def find(tree: Tree, *, positive_from: PositiveFrom = 1) -> list[Item]:
+def find(tree: Tree, *, positive_from: PositiveFrom = 1, absent_lesions: bool = False) -> list[Item]:
     """Find the photos and their grades.
 
     Args:
         tree: the dataset's folder.
         positive_from: grade from which on a photo has the label DR, 2 for retinopathy that is to be referred.
+        absent_lesions: make a list of lesions instead, of the photos of grade 0, on which every lesion is absent.
     """
     part_b = "B. Disease Grading/"
     base = next((base for base in ("", part_b, part_b * 2) if tree.has(f"{base}{TABLES}")), "")
@@ -69,7 +72,7 @@ def find(tree: Tree, *, positive_from: PositiveFrom = 1) -> list[Item]:
             f"{IMAGES}/a. Training Set/IDRiD_001.jpg ... and {TABLES}/a. IDRiD_Disease Grading_Training Labels.csv, "
             "also in B. Disease Grading/"
         )
-    return items
+    return without_lesions(items) if absent_lesions else items
 
 
 DATASET = Dataset(

@@ -5,7 +5,7 @@ Features:
     VIA has them, each with the name of its ``lesion``; and ``lesions``, the names of those that occur in the file,
     which counts as looked for on each of its photos. A photo without regions has none of these lesions. What lies
     outside a photo is clipped; the report beside the list names such regions. Patient: the photo's name without suffix.
-    Boxes hold more than the lesion: they are weak labels.
+    Boxes hold more than the lesion: they are weak labels. Photos that show the same eye are kept in one split.
 
 Layout:
     the export and the photos anywhere below the root; each photo by the name that VIA knows it by. So IDRiD's ``B.
@@ -35,6 +35,7 @@ from common.lesions import LESIONS
 from common.pixels import read_pixels
 from common.regions import region_box
 from common.via import Region, read_via
+from data_lists._alike import SAME_EYE
 from data_lists._base import LESION_LABELS, DataListError, DataListWarning, Dataset, Item, Tree
 from data_lists._checks import read
 
@@ -208,4 +209,5 @@ DATASET = Dataset(
     find=find,
     guide=__doc__,
     masks={},
+    same_patient=SAME_EYE,
 )

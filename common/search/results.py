@@ -85,12 +85,13 @@ def _row(index: int, tries: list[FrozenTrial], space: Space) -> dict[str, Any]:
     }
 
 
-def write_results(study: optuna.Study, space: Space, folder: Path) -> None:
-    """Write ``trials.csv``, a row for each trial, and ``best.json``, a config of what the space says of the best trial.
+def write_results(study: optuna.Study, space: Space, settings: Mapping[str, Any], folder: Path) -> None:
+    """Write ``trials.csv``, a row for each trial, and ``best.json``, a config that trains as the best trial did.
 
     Args:
         study: the study.
         space: its space.
+        settings: ids that had one value in every trial, and are to be in the config.
         folder: where to.
     """
     rows = [_row(index, tries, space) for index, tries in enumerate(attempts(study))]
@@ -101,7 +102,7 @@ def write_results(study: optuna.Study, space: Space, folder: Path) -> None:
     _write(folder / "trials.csv", table.getvalue())
     best = best_trial(study)
     if best is not None:
-        overrides = outer_first({**space.settings, **space.overrides(best.params)})
+        overrides = outer_first({**settings, **space.overrides(best.params)})
         _write(folder / "best.json", json.dumps(overrides, indent=4) + "\n")
 
 

@@ -46,6 +46,7 @@ MISSED_HEARTBEATS = 4
 ALL_FAILED = 1
 _TRIES = 4
 _OF_A_MACHINE = ("device", "num_workers", "cache_rate", "dataset_dir", "data_list")
+"""Ids that may differ between the processes of a study, and that the config of the best trial does not have."""
 
 
 class TrialReport:
@@ -155,6 +156,11 @@ class _Objective:
     count: int
     number: int | None = field(default=None, init=False)
 
+    @property
+    def common_settings(self) -> dict[str, Any]:
+        """The settings that are the same for every process."""
+        return {name: value for name, value in self.settings.items() if name not in _OF_A_MACHINE}
+
     def __call__(self, trial: optuna.Trial) -> float:
         self.number = trial.number
         index = index_of(trial.study, _frozen(trial))
@@ -244,12 +250,11 @@ def _open_storage(url: str, heartbeat: int) -> RDBStorage:
 
 def _describe(objective: _Objective) -> dict[str, str]:
     """What has to be the same whenever a study is opened."""
-    settings = {name: value for name, value in objective.settings.items() if name not in _OF_A_MACHINE}
     return {
         "bundle": objective.bundle.name,
         "configs": ", ".join(objective.configs),
         "space": objective.space.text,
-        "settings": json.dumps(settings, sort_keys=True, default=str),
+        "settings": json.dumps(objective.common_settings, sort_keys=True, default=str),
     }
 
 
@@ -289,18 +294,37 @@ def _again(study: optuna.Study, number: int | None, error: BaseException) -> Non
             RetryHeartbeatStaleTrialCallback(inherit_intermediate_values=True)(study, trial)
 
 
-def _work(study: optuna.Study, objective: _Objective, heartbeat: int) -> None:
+def _watch(study: optuna.Study, storage: RDBStorage, watched: set[int]) -> None:
+    """Give every running trial that was not seen before a sign of life; the next has to come from its own process.
+
+    Optuna never takes a trial for dead that has had none at all: its process may have been killed after it took the
+    trial, and before the first one.
+
+    Args:
+        study: the study.
+        storage: its storage.
+        watched: trials seen before, to which the new ones are added.
+    """
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if trial._trial_id not in watched:
+            storage.record_heartbeat(trial._trial_id)
+            watched.add(trial._trial_id)
+
+
+def _work(study: optuna.Study, storage: RDBStorage, objective: _Objective, heartbeat: int) -> None:
     """Do trials until every one of the study is finished, also those of processes that die meanwhile."""
 
     def finish(study: optuna.Study, trial: FrozenTrial) -> None:
-        write_results(study, objective.space, objective.output)
+        write_results(study, objective.space, objective.common_settings, objective.output)
         if "folder" in trial.user_attrs:
             for path in checkpoints(Path(trial.user_attrs["folder"], "models")):
                 path.unlink(missing_ok=True)
 
     waiting = False
+    watched: set[int] = set()
     while True:
         fail_stale_trials(study)
+        _watch(study, storage, watched)
         states = [tries[-1].state for tries in attempts(study)][: objective.count]
         if len(states) < objective.count or TrialState.WAITING in states:
             waiting, objective.number = False, None
@@ -394,15 +418,14 @@ def run_search(
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     read = read_space(space)
-    twice = sorted(
-        {parameter.name for parameter in read.parameters} & {name.replace("::", "#") for name in overrides or {}}
-    )
+    given = {name.replace("::", "#"): value for name, value in (overrides or {}).items()}
+    twice = sorted({parameter.name for parameter in read.parameters} & given.keys())
     if twice:
         raise SettingError(f"The setting --{twice[0]} is varied by {read.path}: leave the flag out.")
     count, points = _count(read, sampler, trials)
     folder = Path(output).resolve()
     objective = _Objective(
-        find_bundle(bundle), tuple(configs) or read.configs, read, {**read.settings, **(overrides or {})}, folder, count
+        find_bundle(bundle), tuple(configs) or read.configs, read, {**read.settings, **given}, folder, count
     )
     _check_ids(objective)
     folder.mkdir(parents=True, exist_ok=True)
@@ -415,8 +438,8 @@ def run_search(
         PointsFirst(points, lambda number: make(seed=number), seed),
         prune_after,
     )
-    _work(study, objective, heartbeat)
-    write_results(study, read, folder)
+    _work(study, database, objective, heartbeat)
+    write_results(study, read, objective.common_settings, folder)
     best = best_trial(study)
     if best is None:
         _say(f"no training came to its end; {folder / 'trials.csv'} says why")
@@ -424,5 +447,8 @@ def run_search(
     draw_figures(study, folder)
     files = [*(str(objective.bundle / "configs" / name) for name in objective.configs), str(folder / "best.json")]
     print(f"Best of {count} trials: {best.value:.4f} with {_listed(best.params)}; look at {folder}.")
-    print(f'Train with it: python -m monai.bundle run --config_file "{files}" --bundle_root {objective.bundle} ...')
+    print(
+        f'Train with it: python -m monai.bundle run --config_file "{files}" --bundle_root {objective.bundle} '
+        "--dataset_dir ... --data_list ... --output_dir ..."
+    )
     return 0

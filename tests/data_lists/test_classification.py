@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from common.lesions import LESIONS
 from data_lists import SPLITS, DataListError, DataListWarning, build, write
 from data_lists.__main__ import main
 from data_lists._alike import SAME_EYE, SAME_PHOTO, alike, thumbnail
@@ -310,6 +311,41 @@ def test_the_grade_from_which_on_a_photo_is_positive(
     assert all(("edema_risk" in item) == (name == "idrid_grading") for item in items)
 
 
+def test_photos_without_retinopathy_as_items_of_lesions(pictures: Any, make: Any) -> None:
+    make["idrid_grading"](pictures)
+    change(pictures.root / IDRID, "IDRiD_003,3 ,0", "IDRiD_003,0 ,0")
+    change(pictures.root / IDRID, "IDRiD_010,0 ,1", "IDRiD_010,0 ,0")
+
+    with pytest.warns(DataListWarning) as remarks:
+        content = build("idrid_grading", pictures.root, absent_lesions=True, validation=0)
+
+    assert set(items_of(content)) == {"IDRiD_003", "IDRiD_010"}
+    assert content["numTraining"] == 2
+    for item in content["training"]:
+        assert item["label_format"] == "masks"
+        assert item["lesions"] == item["absent"] == list(LESIONS)
+        assert "label" not in item
+    assert "exudate" in content["labels"].values()
+    told = [remark.message for remark in remarks]
+    assert "3 of grade 1, 3 of grade 2, 2 of grade 3, 3 of grade 4: 11 (" in str(told[0])
+    assert len(told[0].cases) == 11  # type: ignore[union-attr]
+    assert told[1].cases == (  # type: ignore[union-attr]
+        "1. Original Images/a. Training Set/IDRiD_005.jpg (risk 2)",
+    )
+
+
+def test_photos_without_retinopathy_of_a_table_without_risks(pictures: Any, make: Any) -> None:
+    make["aptos2019"](pictures)
+
+    with pytest.warns(DataListWarning, match="2 of grade 1, 2 of grade 2, 2 of grade 3, 2 of grade 4: 8 "):
+        items = items_of(build("aptos2019", pictures.root, absent_lesions=True))
+
+    assert set(items) == {"000000000000", "000000000005"}
+    (pictures.root / APTOS).write_text("id_code,diagnosis\n000000000001,1\n", encoding="utf-8")
+    with pytest.raises(DataListError, match="--absent_lesions: there is no photo of grade 0"):
+        build("aptos2019", pictures.root, absent_lesions=True)
+
+
 def test_lists_of_other_grades_cannot_be_merged(pictures: Any, make: Any, tmp_path: Path) -> None:
     for name, positive_from in (("idrid_grading", 1), ("aptos2019", 2)):
         make[name](pictures)
@@ -376,11 +412,19 @@ def test_photos_that_stand_in_another_folder_are_left_out(pictures: Any, make: A
 
     report = (tmp_path / "list.report.csv").read_text(encoding="utf-8")
     assert report.endswith(",train_images/000000000004.png (as deep/9.jpg)\n")
+    listed = tmp_path / "other.json"
+    write(build("aptos2019", pictures.root, exclude=[f"*{digit}.png" for digit in "012567"], validation=0), listed)
+    assert set(items_of(build("aptos2019", pictures.root, without=[listed, other.parents[1]]))) == {
+        f"00000000000{digit}" for digit in "012567"
+    }
     with pytest.raises(DataListError, match="leaves nothing: all 10 photos show the same"):
         build("aptos2019", pictures.root, without=pictures.root)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataListError, match=r"--without .*empty has no photo"):
         build("aptos2019", pictures.root, without=tmp_path / "empty")
+    (pictures.root / "train_images/000000000003.png").unlink()
+    with pytest.raises(DataListError, match=r"--without .*other.json: .*3.png is missing; make that list for the same"):
+        build("aptos2019", pictures.root, without=listed)
 
 
 def test_what_is_alike() -> None:

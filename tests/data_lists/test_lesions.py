@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
+from common.lesions import LESIONS
+from common.transforms import LoadLesionsd, LoadPhotod
 from common.via import COLUMNS
 from data_lists import SPLITS, DataListError, DataListWarning, build
 
@@ -61,6 +64,30 @@ def test_every_export_of_via_gives_the_same_list(pictures: Any, make: Any, kind:
     assert [items[f"{number}.jpg"]["class"] for number in range(4)] == [
         "exudate+haemorrhage", "none", "exudate", "haemorrhage"
     ]  # fmt: skip
+
+
+def test_a_photo_with_region_count_0_was_looked_at_and_has_no_lesion(pictures: Any, make: Any) -> None:
+    make["via"](pictures)
+    text = (pictures.root / "via_region_data.csv").read_text(encoding="utf-8")
+    assert "1.jpg,1,{},0,0,{},{}" in text
+
+    item = items_of(build("via", pictures.root))["1.jpg"]
+    item["image"] = str(pictures.root / item["image"])
+    label = LoadLesionsd("label", LESIONS)(LoadPhotod("image")(item))["label"]
+
+    assert label.amin((1, 2)).tolist() == label.amax((1, 2)).tolist() == [1, 0, 0, -1, -1]
+
+
+def test_photos_of_one_eye_stay_together(pictures: Any, make: Any) -> None:
+    make["via"](pictures)
+    first = pictures.photo("photos/2.jpg", (480, 400))
+    with Image.open(first) as photo:
+        photo.resize((240, 200)).save(pictures.root / "photos/5.jpg")
+
+    for seed in range(4):
+        with pytest.warns(DataListWarning, match="show the same, kept in one split: 1 "):
+            content = build("via", pictures.root, seed=seed, validation=0.5)
+        assert any({"2", "5"} <= {item["patient"] for item in content[split]} for split in SPLITS)
 
 
 def write(root: Path, *rows: tuple[str, str, str]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from data_lists import SPLITS, DataListError, build, load, merge, summary, write
+from data_lists import SPLITS, DataListError, DataListWarning, build, load, merge, summary, write
 
 
 @pytest.fixture
@@ -54,6 +54,29 @@ def test_leave_out_of_everything_or_of_something_unknown_is_refused(
         merge(pictures.root, lists, leave_out=["hrf", "chase_db1"])
     with pytest.raises(DataListError, match="no such dataset; the lists are of chase_db1, hrf"):
         merge(pictures.root, lists, leave_out=["fives"])
+
+
+def test_of_a_dataset_for_training_only_the_rest_is_left_out(
+    pictures: Any, lists: dict[str | Path, str], tmp_path: Path
+) -> None:
+    chase, hrf = (load(path) for path in lists)
+
+    with pytest.warns(DataListWarning, match="left out by --training_only") as remarks:
+        content = merge(pictures.root, lists, training_only=["hrf"])
+
+    assert content["numTraining"] == len(chase["training"]) + len(hrf["training"])
+    assert [item["image"] for item in content["validation"]] == [f"CHASE/{i['image']}" for i in chase["validation"]]
+    assert content["training_only"] == ["hrf"]
+    held_out = [f"photos/HRF/{item['image']}" for item in hrf["validation"]]
+    assert list(remarks[0].message.cases) == held_out  # type: ignore[union-attr]
+
+    shutil.copy(pictures.root / "CHASE" / chase["training"][0]["image"], pictures.root / held_out[0])
+    with pytest.raises(DataListError, match=f"in training and {held_out[0]} in validation are the same picture"):
+        merge(pictures.root, lists, training_only=["hrf"])
+    with pytest.raises(DataListError, match="--leave_out and --training_only both name hrf"):
+        merge(pictures.root, lists, training_only=["hrf"], leave_out=["hrf"])
+    with pytest.raises(DataListError, match="--training_only fives: there is no such dataset"):
+        merge(pictures.root, lists, training_only=["fives"])
 
 
 def test_one_picture_in_two_datasets_and_splits_is_refused(

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from common.pixels import read_pixels
-from data_lists import SPLITS, build
+from data_lists import SPLITS, DataListWarning, build, merge, write
+from data_lists._alike import SAME_EYE, alike, thumbnails
 
 
 @pytest.mark.real_data
@@ -92,10 +93,40 @@ def test_idrid_lesions(real_folder: Callable[[str], Path]) -> None:
 def test_idrid_boxes(real_folder: Callable[[str], Path]) -> None:
     root = real_folder("IDRiD")
 
-    content = build("via", root, annotations="C. Lesion boxes (VIA)/via_region_data.csv")
+    with pytest.warns(DataListWarning, match="kept in one split: 1 .*IDRiD_013.jpg .* and .*IDRiD_397.jpg"):
+        content = build("via", root, annotations="C. Lesion boxes (VIA)/via_region_data.csv")
 
     items = [item for split in SPLITS for item in content[split]]
     assert len(items) == 393
     assert {tuple(item["lesions"]) for item in items} == {("exudate", "haemorrhage")}
     lesions = [region["lesion"] for item in items for region in item["regions"]]
     assert (lesions.count("exudate"), lesions.count("haemorrhage")) == (1441, 1006)
+
+
+@pytest.mark.real_data
+def test_masks_boxes_and_healthy_photos_of_idrid_together(real_folder: Callable[[str], Path], tmp_path: Path) -> None:
+    root = real_folder("IDRiD")
+    part_a = root / "A. Segmentation" / "1. Original Images"
+    lists = {name: tmp_path / f"{name}.json" for name in ("idrid_lesions", "idrid_grading", "via")}
+    write(build("idrid_lesions", root), lists["idrid_lesions"])
+    with pytest.warns(DataListWarning, match="136 of grade 2, 74 of grade 3, 49 of grade 4: 279 "):
+        healthy = build("idrid_grading", root, absent_lesions=True, without=part_a)
+    write(healthy, lists["idrid_grading"])
+    with pytest.warns(DataListWarning, match="photos left out, which show the same"):
+        boxes = build(
+            "via",
+            root,
+            annotations="C. Lesion boxes (VIA)/via_region_data.csv",
+            without=[part_a, lists["idrid_grading"]],
+        )
+    write(boxes, lists["via"])
+
+    with pytest.warns(DataListWarning, match="left out by --training_only"):
+        content = merge(root, dict.fromkeys(lists.values(), "."), training_only=["idrid_grading", "via"])
+
+    assert {item["dataset"] for item in content["validation"]} == {"idrid_lesions"}
+    assert (content["numTraining"], content["numValidation"]) == (43 + 107 + 172, 11)
+    trained = [root / item["image"] for item in content["training"]]
+    held_out = [root / item["image"] for one in (content, healthy, boxes) for item in one["validation"]]
+    assert len(held_out) == 11 + 27 + 43
+    assert alike(thumbnails(trained), thumbnails(held_out), SAME_EYE) == []

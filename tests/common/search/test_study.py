@@ -108,7 +108,8 @@ def grid(data: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     folder = tmp_path_factory.mktemp("grid")
 
-    assert main(command(folder, data, space, sampler="grid")) == 0
+    flags = {"epochs": 2, "learning_rate": 0.02, "loss::cldice_weight": 0.25, "num_workers": 0}
+    assert main(command(folder, data, space, sampler="grid", **flags)) == 0
     return folder / "out"
 
 
@@ -146,13 +147,21 @@ def test_the_best_overrides_are_a_further_config_file(grid: Path, data: list[str
         logging_file=False,
         bundle_root=str(CONFIGS.parent),
         output_dir=str(grid / "again"),
-        epochs=1,
         **dict(zip(("dataset_dir", "data_list"), data[1::2], strict=True)),
     )
     workflow.initialize()
     workflow.run()
 
     parser = workflow.parser
+    overrides = json.loads((grid / "best.json").read_text(encoding="utf-8"))
+    assert set(overrides) == {
+        *("images_per_batch", "network_def#features#0", "epochs", "learning_rate", "loss#cldice_weight"),
+        *SPACE["settings"],
+    }
+    assert parser.get_parsed_content("train#trainer").state.max_epochs == 2
+    assert parser.get_parsed_content("optimizer").defaults["lr"] == 0.02
+    assert parser.get_parsed_content("loss").cldice_weight == 0.25
+    assert parser.get_parsed_content("validate#evaluator").state.best_metric == pytest.approx(float(best["value"]))
     assert parser.get_parsed_content("train#dataloader").batch_size == int(best["images_per_batch"])
     assert parser.get_parsed_content("network").conv_0.conv_0.conv.out_channels == int(best["network_def#features#0"])
     assert (grid / "again" / "models" / "model.pt").is_file()
@@ -204,6 +213,27 @@ def test_a_search_goes_on_and_processes_share_it(
     assert main(more) == 0
     assert [row["state"] for row in rows(tmp_path / "out")] == ["complete"] * 4
     assert (first / "models" / "model.pt").stat().st_mtime_ns == before
+
+
+def test_a_trial_whose_process_died_before_its_first_sign_of_life_is_done_again(
+    arguments: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    space = {**SPACE, "space": {"images_per_batch": SPACE["space"]["images_per_batch"]}}
+    given = arguments(space, sampler="grid", heartbeat=1)
+    dying = (
+        "import os, signal, sys; from optuna.storages._heartbeat import HeartbeatThread; from common.cli import main\n"
+        "HeartbeatThread.start = lambda thread: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "main(sys.argv[1:])"
+    )
+
+    killed = subprocess.run([sys.executable, "-c", dying, *given], capture_output=True, timeout=300, check=False)
+
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert [(trial.state, trial.params) for trial in open_study(tmp_path / "out").trials] == [(TrialState.RUNNING, {})]
+    assert main(given) == 0
+    found = rows(tmp_path / "out")
+    assert [(row["state"], row["attempts"]) for row in found] == [("complete", "2"), ("complete", "1")]
+    assert [row["images_per_batch"] for row in found] == ["1", "2"]
 
 
 def test_what_is_hopeless_is_given_up(arguments: Callable[..., list[str]], tmp_path: Path) -> None:

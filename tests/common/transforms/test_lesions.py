@@ -13,6 +13,8 @@ from PIL import Image
 
 from common.bundles import BUNDLES
 from common.errors import SettingError
+from common.lesions import LESIONS as ALL_LESIONS
+from common.phantoms import fundus_phantom
 from common.readers import from_picture, to_picture
 from common.transforms import LesionBiomarkersd, LoadLesionsd, WithoutBackgroundd
 
@@ -128,6 +130,71 @@ def test_image_and_mask_are_augmented_together() -> None:
         torch.testing.assert_close(patch["label"].sum(dim=0), torch.ones(64, 64), atol=1e-3, rtol=0)
         assert (patch["image"][1] > 8.9).all()
     assert len({float(patch["image"][2].sum()) for patch in patches}) == 6
+
+
+def drawn_item(folder: Path, **values: Any) -> dict[str, Any]:
+    """An item of lesions on a drawn photo of 400 x 320 pixels."""
+    Image.fromarray(fundus_phantom(320, 400, seed=0).photo).save(folder / "photo.png")
+    return {"image": str(folder / "photo.png"), "name": "photo.png", "label_format": "regions", **values}
+
+
+def training_of(items: list[dict[str, Any]], settings: dict[str, Any]) -> ConfigParser:
+    """The config of a training, made small, whose items are given."""
+    parser = ConfigParser()
+    parser.read_config(str(BUNDLES / "dr_lesion_segmentation" / "configs" / "train.json"))
+    small = {"patch_size": 48, "diameter": 256, "decoder_channels": [8] * 5, "device": "cpu", "num_workers": 0}
+    parser.update({**small, **settings, "train#dataset#data": items})
+    return parser
+
+
+def test_no_patch_is_drawn_for_a_lesion_that_was_not_looked_for(tmp_path: Path) -> None:
+    box = {"name": "rect", "x": 220, "y": 120, "width": 12, "height": 9, "lesion": "exudate"}
+    item = drawn_item(tmp_path, lesions=["exudate"], regions=[box])
+    parser = training_of([item], {"patches_per_image": 20})
+    crop = next(
+        number
+        for number, entry in enumerate(parser["train"]["random_transforms"])
+        if entry["_target_"] == "RandCropByLabelClassesd"
+    )
+    parser.update({f"train#random_transforms#{crop}#ratios": [0, 1, 1]})
+    preprocessing = parser.get_parsed_content("train#preprocessing").set_random_state(0)
+
+    patches = preprocessing(item)
+
+    assert len(patches) == 20
+    for patch in patches:
+        assert patch["label"][1].max() > 0.5
+        torch.testing.assert_close(patch["label"][2], torch.full((48, 48), -1.0))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"label_format": "masks", "lesions": list(ALL_LESIONS), "absent": list(ALL_LESIONS)},
+        {"lesions": ["exudate", "haemorrhage"], "regions": []},
+        {"lesions": ["soft_exudate"], "regions": []},
+    ],
+)
+def test_a_training_on_photos_without_lesions(tmp_path: Path, values: dict[str, Any]) -> None:
+    item = drawn_item(tmp_path, **values)
+    parser = training_of([item, {**item, "name": "second"}], {"images_per_batch": 2})
+    batch = next(iter(parser.get_parsed_content("train#dataloader")))
+    network, loss = parser.get_parsed_content("network"), parser.get_parsed_content("loss")
+
+    output = network(batch["image"])
+    total = loss(output, batch["label"])
+    total.backward()
+
+    unknown = values["lesions"] == ["soft_exudate"]
+    assert batch["image"].shape == batch["label"].shape == (4, 3, 48, 48)
+    assert batch["label"][:, 1:].amax() <= 0
+    assert batch["label"][:, 1:].amin().item() == pytest.approx(-1.0 if unknown else 0.0)
+    assert batch["label"][:, 0].amax((1, 2)).tolist() == pytest.approx([1.0] * 4)
+    gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
+    assert torch.isfinite(total)
+    assert all(gradient.isfinite().all() for gradient in gradients)
+    if unknown:  # nothing is known of these lesions, so that nothing is to be learnt
+        assert max(gradient.abs().max() for gradient in gradients) < 1e-4
 
 
 def test_biomarkers_with_landmarks_of_the_item(masks: dict[str, NDArray[np.uint8]]) -> None:
