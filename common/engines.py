@@ -12,6 +12,7 @@ from monai.engines import IterationEvents, SupervisedEvaluator
 from monai.engines.utils import PrepareBatch, PrepareBatchExtraInput
 
 from common.data import Failure, failure_of
+from common.prompts import compact_prompts
 from common.results import ResultFolder
 
 
@@ -42,7 +43,7 @@ class PrepareOptional(PrepareBatch):
 
 
 class PreparePrompts(PrepareOptional):
-    """`PrepareOptional` for prompts.
+    """`PrepareOptional` for prompts, of which the rows that count nowhere in the batch are left out.
 
     Args:
         extra_keys: as for `PrepareOptional`.
@@ -50,6 +51,19 @@ class PreparePrompts(PrepareOptional):
 
     def __init__(self, extra_keys: Sequence[str] = ("prompts",)) -> None:
         super().__init__(extra_keys)
+
+    def __call__(
+        self,
+        batchdata: dict[str, Any],
+        device: str | torch.device | None = None,
+        non_blocking: bool = False,
+        **kwargs: Any,
+    ) -> tuple[Any, Any, tuple[Any, ...], dict[str, Any]]:
+        """Give image, label, no further arguments, and the named ones."""
+        image, label, args, named = super().__call__(batchdata, device, non_blocking, **kwargs)
+        if "prompts" in named:
+            named["prompts"] = compact_prompts(named["prompts"])
+        return image, label, args, named
 
 
 class TolerantEvaluator(SupervisedEvaluator):

@@ -23,6 +23,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from common.errors import SettingError
@@ -126,6 +127,21 @@ def pad_rows(rows: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
     for place, own in zip(padded, rows, strict=True):
         place[: len(own)] = own
     return padded
+
+
+def compact_prompts(prompts: torch.Tensor) -> torch.Tensor:
+    """Leave out the rows that count in no structure of a batch: every row costs time in the decoder.
+
+    Args:
+        prompts: ``(B, S, N, 3)``, rows (x, y, kind).
+
+    Returns:
+        ``(B, S, longest, 3)``: the rows that count in their order, padded with rows that do not; one row at least.
+    """
+    counts = prompts[..., 2] > ABSENT
+    longest = max(1, int(counts.sum(dim=2).max()))
+    order = counts.to(torch.uint8).argsort(dim=2, descending=True, stable=True)[..., :longest]
+    return prompts.take_along_dim(order[..., None], dim=2)
 
 
 def _check_names(given: Any, allowed: Collection[str], what: str) -> None:

@@ -365,35 +365,36 @@ class HQSAM(nn.Module):
             side = early.shape[-1]
             final = _cut(final, window, side)
             image = _cut(image, window.repeat_interleave(self.structures, dim=0), side)
-        return self._draw(queries, image, final, early).transpose(2, 3)
+        return self._draw(queries, image, final.float(), early.float()).transpose(2, 3)
 
     def _attend(self, final: torch.Tensor, prompts: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
         """Let the tokens of every structure and the image attend to each other.
 
         Returns:
-            Tokens ``(B * S, T, 256)`` and image ``(B * S, 256, G, G)``.
+            The tokens of the coarse and of the fine mask ``(B * S, 2, 256)``, and image ``(B * S, 256, G, G)``.
         """
         decoder: Any = self.mask_decoder
         encoder: Any = self.prompt_encoder
         batch, _, *grid = final.shape
         iou = decoder.iou_token.weight.expand(self.structures, -1, -1)
-        tokens = torch.cat([iou, self.mask_tokens, self.hf_tokens, self.learned_prompt], dim=1)
+        coarse, others = self.mask_tokens.split([1, _MASK_TOKENS - 1], dim=1)
+        tokens = torch.cat([coarse, self.hf_tokens, iou, others, self.learned_prompt], dim=1)
         tokens = tokens.expand(batch, -1, -1, -1)
         mask = None
         if prompts is not None:
             embedded, present = self._embed(prompts)
             present = torch.cat([present.new_ones(tokens.shape[:3]), present], dim=2)
-            mask = present.flatten(0, 1)[:, None, None]
+            mask = present.flatten(0, 1)[:, None, :, None]
             tokens = torch.cat([tokens, embedded], dim=2)
         tokens = tokens.flatten(0, 1)
-        source = final + encoder.no_mask_embed.weight.view(1, -1, 1, 1)
+        # Contiguous once: what follows adds and multiplies by places, again and again.
+        keys = final.flatten(2).transpose(1, 2).contiguous() + encoder.no_mask_embed.weight
         position = self._grid_position()
         if self.freeze_encoder and torch.is_autocast_enabled(final.device.type):
             # No gradient goes through the image here, and half the memory is half the time.
             dtype = torch.get_autocast_dtype(final.device.type)
-            source, position = source.to(dtype), position.to(dtype)
-        keys = source.flatten(2).transpose(1, 2)
-        queries, keys = _two_way(decoder.transformer, keys, position, tokens, mask, not self.freeze_encoder)
+            keys, position = keys.to(dtype), position.to(dtype)
+        queries, keys = _two_way(decoder.transformer, keys, position, tokens, mask, 2, not self.freeze_encoder)
         return queries, keys.transpose(1, 2).unflatten(2, grid)
 
     def _draw(
@@ -407,8 +408,8 @@ class HQSAM(nn.Module):
         drawn = decoder.output_upscaling(image)
         fused = decoder.embedding_encoder(final) + decoder.compress_vit_feat(early)
         fine = decoder.embedding_maskfeature(drawn) + fused.repeat_interleave(self.structures, dim=0)
-        coarse_weights = decoder.output_hypernetworks_mlps[0](queries[:, 1])
-        fine_weights = decoder.hf_mlp(queries[:, 1 + _MASK_TOKENS])
+        coarse_weights = decoder.output_hypernetworks_mlps[0](queries[:, 0])
+        fine_weights = decoder.hf_mlp(queries[:, 1])
         masks = _weighted(coarse_weights, drawn) + _weighted(fine_weights, fine)
         return masks.unflatten(0, (-1, self.structures))
 
@@ -479,13 +480,13 @@ class HQSAMDecoder(nn.Module):
         window: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Give the logits at the decoder's own resolution, as `HQSAM.decode_coarse` does."""
-        return self.network.decode_coarse(Features(final.float(), early.float()), prompts, window)
+        return self.network.decode_coarse(Features(final, early), prompts, window)
 
 
 def _cut(maps: torch.Tensor, window: torch.Tensor, side: int) -> torch.Tensor:
-    """Cut a window of its own out of each map ``(C, H, W)``."""
+    """Cut a window of its own out of each map ``(C, H, W)``, in single precision."""
     return torch.stack(
-        [part[:, y : y + side, x : x + side] for part, (x, y) in zip(maps, window.tolist(), strict=True)]
+        [part[:, y : y + side, x : x + side].float() for part, (x, y) in zip(maps, window.tolist(), strict=True)]
     )
 
 
@@ -506,30 +507,76 @@ def _interpolated(key: str, value: torch.Tensor, shape: torch.Size) -> torch.Ten
     return value
 
 
-def _attention(
-    attention: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None = None
-) -> torch.Tensor:
-    """The package's ``Attention`` for a batch: what is the same for all structures of an image is projected once."""
+def _attention(attention: Any, query: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """The package's ``Attention`` among the tokens ``(B * S, T, C)``; keys are the queries."""
     heads, keys, values = (
-        layer(part).unflatten(2, (attention.num_heads, -1)).transpose(1, 2)
-        for layer, part in ((attention.q_proj, query), (attention.k_proj, key), (attention.v_proj, value))
+        _split(layer(part), attention.num_heads)
+        for layer, part in ((attention.q_proj, query), (attention.k_proj, query), (attention.v_proj, value))
     )
-    batch = max(query.shape[0], key.shape[0])
-    heads, keys, values = (
-        part if part.shape[0] == batch else part.repeat_interleave(batch // part.shape[0], dim=0)
-        for part in (heads, keys, values)
-    )
-    # One side has a handful of tokens. Plain products are several times faster then than fused kernels, and so is a
-    # softmax over that side when it does not lie along the rows in memory.
-    scores = keys @ (heads * heads.shape[-1] ** -0.5).transpose(-2, -1)  # (batch, heads, keys, queries)
+    scores = (heads * heads.shape[-1] ** -0.5) @ keys.transpose(-2, -1)
     if mask is not None:
         scores = scores.masked_fill(~mask.transpose(-2, -1), -torch.inf)
-    if query.shape[1] < key.shape[1]:
-        attended = scores.transpose(-2, -1).softmax(dim=-1) @ values
-    else:
-        attended = (values.transpose(-2, -1) @ scores.softmax(dim=-2)).transpose(-2, -1)
-    result: torch.Tensor = attention.out_proj(attended.transpose(1, 2).flatten(2))
+    result: torch.Tensor = attention.out_proj((scores.softmax(dim=-1) @ values).transpose(1, 2).flatten(2))
     return result
+
+
+def _split(tokens: torch.Tensor, heads: int) -> torch.Tensor:
+    """Divide ``(B * S, T, heads * D)`` among the heads: ``(B * S, heads, T, D)``."""
+    return tokens.unflatten(2, (heads, -1)).transpose(1, 2)
+
+
+# Between tokens and image: the tokens are a handful, the places of the image thousands. A product with a projected
+# image, q (k W + b)', is (q W') k' + q b': so the tokens go through the image's projection, and the image is never
+# projected, divided among heads or copied. All heads, and all structures that share an image, are one product.
+
+
+def _scores(
+    heads: torch.Tensor, projection: nn.Linear, image: torch.Tensor, mask: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Scaled products of tokens and projected image.
+
+    Args:
+        heads: tokens ``(B * S, heads, T, D)``.
+        projection: of the image, from C to heads * D.
+        image: ``(B, G * G, C)``, or one for each structure, ``(B * S, G * G, C)``.
+        mask: ``(B * S, 1, T, 1)``, which tokens count; None if all do.
+
+    Returns:
+        ``(B * S, heads, T, G * G)``.
+    """
+    count, width = heads.shape[1], heads.shape[3]
+    heads = heads * width**-0.5
+    rows = heads @ projection.weight.unflatten(0, (count, width))
+    shift = heads @ projection.bias.view(count, width, 1)
+    if mask is not None:
+        shift = shift.masked_fill(~mask, -torch.inf)
+    images, channels = image.shape[0], image.shape[2]
+    products = torch.baddbmm(shift.reshape(images, -1, 1), rows.reshape(images, -1, channels), image.transpose(1, 2))
+    return products.reshape(heads.shape[0], count, -1, image.shape[1])
+
+
+def _tokens_to_image(attention: Any, tokens: torch.Tensor, placed: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+    """The package's ``Attention`` with tokens as queries and the image as keys (with its places) and values."""
+    scores = _scores(_split(attention.q_proj(tokens), attention.num_heads), attention.k_proj, placed)
+    images, places, channels = image.shape
+    seen = scores.softmax(dim=-1).reshape(images, -1, places) @ image
+    seen = seen.reshape(*scores.shape[:2], -1, channels)
+    values = attention.v_proj
+    heads = seen @ values.weight.unflatten(0, (attention.num_heads, -1)).transpose(1, 2)
+    result: torch.Tensor = attention.out_proj(heads.transpose(1, 2).flatten(2) + values.bias)
+    return result
+
+
+def _image_to_tokens(
+    attention: Any, placed: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None
+) -> torch.Tensor:
+    """The package's ``Attention`` with the image's places as queries: ``(B * S, G * G, C)``."""
+    count = attention.num_heads
+    weights = _scores(_split(attention.k_proj(keys), count), attention.q_proj, placed, mask).softmax(dim=2)
+    output = attention.out_proj
+    # The weights of a head add up to 1, so each of its tokens can carry its part of the bias.
+    rows = _split(attention.v_proj(values), count) @ output.weight.T.unflatten(0, (count, -1)) + output.bias / count
+    return weights.flatten(1, 2).transpose(1, 2) @ rows.flatten(1, 2)
 
 
 def _two_way(
@@ -538,6 +585,7 @@ def _two_way(
     position: torch.Tensor,
     tokens: torch.Tensor,
     mask: torch.Tensor | None,
+    used: int,
     image_gradient: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The package's ``TwoWayTransformer`` for a batch of images with several structures each.
@@ -547,28 +595,33 @@ def _two_way(
         keys: image ``(B, G * G, C)``.
         position: encoded places ``(1, G * G, C)``.
         tokens: ``(B * S, T, C)``.
-        mask: ``(B * S, 1, 1, T)``, which tokens count; None if all do.
+        mask: ``(B * S, 1, T, 1)``, which tokens count; None if all do.
+        used: number of tokens, from the first on, that are wanted.
         image_gradient: whether gradients go through the image too, and not through the tokens alone.
 
     Returns:
-        Tokens ``(B * S, T, C)`` and image ``(B * S, G * G, C)``.
+        The wanted tokens ``(B * S, used, C)`` and image ``(B * S, G * G, C)``.
     """
     queries = tokens
+    with_gradient = torch.is_grad_enabled()
     for layer in transformer.layers:
         if layer.skip_first_layer_pe:
-            queries = _attention(layer.self_attn, queries, queries, queries, mask)
+            queries = _attention(layer.self_attn, queries, queries, mask)
         else:
-            placed = queries + tokens
-            queries = queries + _attention(layer.self_attn, placed, placed, queries, mask)
+            queries = queries + _attention(layer.self_attn, queries + tokens, queries, mask)
         queries = layer.norm1(queries)
-        placed_keys = keys + position
-        queries = queries + _attention(layer.cross_attn_token_to_image, queries + tokens, placed_keys, keys)
-        queries = layer.norm2(queries)
+        placed, asking, attention = keys + position, queries + tokens, layer.cross_attn_token_to_image
+        # What the last layer adds to the other tokens goes to the image alone.
+        split = used if layer is transformer.layers[-1] else asking.shape[1]
+        parts = [_tokens_to_image(attention, asking[:, :split], placed, keys)]
+        if split < asking.shape[1]:
+            with torch.set_grad_enabled(with_gradient and image_gradient):
+                parts.append(_tokens_to_image(attention, asking[:, split:], placed, keys))
+        queries = layer.norm2(queries + torch.cat(parts, dim=1))
         queries = layer.norm3(queries + layer.mlp(queries))
-        with torch.set_grad_enabled(torch.is_grad_enabled() and image_gradient):
-            seen = _attention(layer.cross_attn_image_to_token, placed_keys, queries + tokens, queries, mask)
-            if keys.shape[0] != seen.shape[0]:
-                keys = keys.repeat_interleave(seen.shape[0] // keys.shape[0], dim=0)
-            keys = layer.norm4(keys + seen)
-    attended = _attention(transformer.final_attn_token_to_image, queries + tokens, keys + position, keys)
+        with torch.set_grad_enabled(with_gradient and image_gradient):
+            seen = _image_to_tokens(layer.cross_attn_image_to_token, placed, queries + tokens, queries, mask)
+            keys = layer.norm4((seen.unflatten(0, (keys.shape[0], -1)) + keys[:, None]).flatten(0, 1))
+    queries, tokens = queries[:, :used], tokens[:, :used]
+    attended = _tokens_to_image(transformer.final_attn_token_to_image, queries + tokens, keys + position, keys)
     return transformer.norm_final_attn(queries + attended), keys

@@ -318,6 +318,39 @@ def test_a_window_is_a_part_of_the_whole(network: HQSAM, image: torch.Tensor) ->
     torch.testing.assert_close(part[:, :, 2:-2, 2:-2], whole[:, :, 6:18, 14:26], rtol=0, atol=1e-5)
 
 
+def test_gradients_of_the_tokens_are_those_without_short_cuts(network: HQSAM) -> None:
+    transformer: Any = network.mask_decoder.transformer  # type: ignore[union-attr]
+    torch.manual_seed(2)
+    keys, position = torch.randn(2, 9, 256), torch.randn(1, 9, 256)
+    tokens = torch.randn(4, 7, 256, requires_grad=True)
+    weights = torch.randn(4, 2, 256)
+
+    few, few_image = hq_sam._two_way(transformer, keys, position, tokens, None, 2, False)
+    (few_gradient,) = torch.autograd.grad((few * weights).sum(), tokens)
+    every, image = hq_sam._two_way(transformer, keys, position, tokens, None, 7, False)
+    (gradient,) = torch.autograd.grad((every[:, :2] * weights).sum(), tokens)
+
+    assert not few_image.requires_grad
+    torch.testing.assert_close(few, every[:, :2], rtol=0, atol=1e-5)
+    torch.testing.assert_close(few_image, image, rtol=0, atol=1e-5)
+    assert gradient[:, 2:].abs().max() > 1e-3
+    torch.testing.assert_close(few_gradient, gradient, rtol=1e-4, atol=1e-5)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_features_in_half_precision_give_the_masks_of_the_same_values(
+    network: HQSAM, image: torch.Tensor, bfloat16: bool
+) -> None:
+    final, early = (part.half() for part in network.encode(image))
+    window = torch.tensor([[1, 3]])
+    with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+        kept = HQSAMDecoder(network)(final, early[:, :, 3:7, 1:5], prompts_of(1), window)
+        given = HQSAMDecoder(network)(final.float(), early[:, :, 3:7, 1:5].float(), prompts_of(1), window)
+
+    torch.testing.assert_close(kept, given, rtol=0, atol=1e-5)
+
+
 # --- export ----------------------------------------------------------------------------------------------------------
 
 
