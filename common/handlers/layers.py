@@ -44,7 +44,7 @@ class LayerWriter(ResultWriter):
     Args:
         *args: as for `ResultWriter`; the structures are the layers, and ``pred`` is the label map ``(1, W, H)``.
         boundaries_key: boundaries ``(8, W)``.
-        pixel_size: micrometres per row, or None when it is not known.
+        pixel_size: micrometres per row of B-scans whose item has no ``axial_scale``, or None when it is not known.
         **kwargs: as for `ResultWriter`.
     """
 
@@ -60,6 +60,7 @@ class LayerWriter(ResultWriter):
         labels = to_picture(data[self.pred_key])
         boundaries = torch.as_tensor(data[self.boundaries_key]).cpu().numpy()
         scan = to_picture(data[self.photo_key])
+        pixel_size = data.get("axial_scale", self.pixel_size)
         row: dict[str, Any] = {"image": data["name"], "labels": f"{name}_labels.png"}
         self.results.write(row["labels"], encode_label_map(labels))
         if self.save_probability:
@@ -72,9 +73,9 @@ class LayerWriter(ResultWriter):
         self.results.write(row["overlay"], encode_picture(drawn))
         if self.figure:
             row["figure"] = f"{name}_figure.jpg"
-            self.results.write(row["figure"], _figure(scan, drawn, boundaries, self.pixel_size))
+            self.results.write(row["figure"], _figure(scan, drawn, boundaries, pixel_size))
         row["profile"] = f"{name}_profile.csv"
-        self.results.write(row["profile"], profile_table(boundaries, self.pixel_size))
+        self.results.write(row["profile"], profile_table(boundaries, pixel_size))
         row["volume"] = data["volume"]
         row.update(data.get(self.biomarker_key, {}))
         row["note"] = data.get("note", "")
