@@ -123,7 +123,7 @@ class Findings:
         place = self.blocks[PHOTO][THUMBNAIL]
         small = thumbnail(self.prepared.pixels)
         stem = place.rpartition(".")[0]
-        heats = {saliency_key(bundle): place for bundle, place in self.saliency.items()}
+        heats = {saliency_key(bundle): heat for bundle, heat in self.saliency.items()}
         overlaid = layers(self.files, {**self.masks, **heats}, small.size)
         self.files |= {place: small.content} | {f"{stem}_{key}.png": content for key, content in overlaid.items()}
 

@@ -317,7 +317,7 @@ def label_of(label: str, bundle: Mapping[str, Any]) -> str:
 def _layer(key: str, picture: Path) -> dict[str, Any]:
     """One layer of a picture and its switch. Saliency is switched on when it is asked for: it hides what is below."""
     heat = is_saliency(key)
-    words = saliency_name(key) if heat else key.replace("_", " ")
+    words = saliency_name(key).replace("S", "s", 1) if heat else key.replace("_", " ")
     known = {"labels": ("layers", "linear-gradient(90deg,#e63c3c,#f0e13c,#3cbee6,#be5adc)")}
     label, colour = known.get(key, (words, HEAT_COLOURS if heat else css(colour_of(key))))
     return {"key": key, "label": label, "colour": colour, "uri": _data_uri(picture, "image/png"), "heat": heat}

@@ -36,7 +36,7 @@ _GROUPS = {
     "vessel": "Vessels",
     **dict.fromkeys(("disc", "cup", "cdr", "rim", "ddls", "isnt"), _DISC_CUP),
     **dict.fromkeys(("exudate", "haemorrhage", "lesion", "lesions"), "Lesions"),
-    **dict.fromkeys(("eye", "fov", "width", "height", "pixel"), _PHOTO),
+    **dict.fromkeys(("eye", "fov", "width", "height", "pixel", "axial", "lateral"), _PHOTO),
     _HQSAM: f"{_DISC_CUP}, by HQ-SAM",
 }
 _LAYER_NAMES = {layer.lower().replace("-", "_"): layer for layer in LAYERS} | {"retina": "Retina"}

@@ -144,7 +144,7 @@ def test_saliency_in_the_report(
     one, two = window.locator(".card").all()
     odir, dr, disc = (
         [card.locator(f'img[data-layer="{name}"]') for card in (one, two)]
-        for name in ("Saliency (ODIR)", "Saliency (DR)", "disc")
+        for name in ("saliency (ODIR)", "saliency (DR)", "disc")
     )
     expect(odir[0]).to_be_hidden()
     expect(disc[0]).to_be_visible()

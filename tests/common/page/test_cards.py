@@ -47,6 +47,7 @@ def test_measures_have_names_units_and_groups() -> None:
             "gcl_ipl_thickness_max_um": 50.0,
             "p_DR": 0.25,
             "p_N": math.nan,
+            "axial_scale_um": 3.5,
             "vessel_segmentation_version": "0.1.0",
             "note": "",
         },
