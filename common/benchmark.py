@@ -35,7 +35,7 @@ SIZES = {
 """What is measured unless sizes are given: width x height of the pictures, by the kind of picture."""
 
 MAX_GIGABYTES = 2.5
-EXAMINATION_SIZE, EXAMINATION_GIGABYTES = "1752x1168", 3.0
+EXAMINATION, EXAMINATION_SIZE, EXAMINATION_FIRST, EXAMINATION_GIGABYTES = "examine", "1752x1168", 50, 3.0
 _EAGER, _BFLOAT16 = "eager, float32", "eager, bfloat16 autocast"
 _CROP = 64
 _SLOW = 4.0
@@ -76,11 +76,11 @@ def run_benchmark(
     """Measure bundles, print Markdown tables and write them to a file.
 
     Args:
-        bundles: names or folders; every bundle that has weights when there is none.
+        bundles: names or folders, and ``examine`` for `retina examine`; all of it when there is none.
         output: the file.
         sizes: width x height of the pictures; those of `SIZES` for the bundle's kind of picture when there is none.
         repeats: measurements of which the median is taken, at least 1.
-        photos: number of photos on which `retina examine` is measured, where no bundles are named; 0 for not at all.
+        photos: number of photos on which `retina examine` is measured; 0 for not at all.
 
     Returns:
         The exit code 0.
@@ -90,21 +90,22 @@ def run_benchmark(
     """
     if repeats < 1:
         raise SettingError(f"--repeats is {repeats}: give 1 or more.")
-    if photos < 0:
-        raise SettingError(f"--photos is {photos}: give 1 or more, or 0 to leave `retina examine` out.")
+    if photos < 0 or (not photos and EXAMINATION in bundles):
+        raise SettingError(f"--photos is {photos}: give 1 or more, or leave `retina examine` out by 0.")
     target = Path(output)
     if not target.resolve().parent.is_dir():
         raise SettingError(f"The folder of --output {target} does not exist: make it, or give another file.")
     given = [Size.parse(size) for size in sizes]
-    folders = [find_bundle(name) for name in bundles] or [
-        path for path in available_bundles().values() if has_weights(path)
-    ]
+    examined = bool(photos) and (not bundles or EXAMINATION in bundles)
+    folders = [find_bundle(name) for name in bundles if name != EXAMINATION]
+    if not bundles:
+        folders = [path for path in available_bundles().values() if has_weights(path)]
     for folder in folders:
         if not has_weights(folder):
             raise SettingError(
                 f"The bundle {folder.name} has no models/model.pt: train it, or leave it out of --bundles."
             )
-    if not folders:
+    if not folders and not (bundles and examined):
         raise SettingError("No bundle has weights to measure: train one with `retina train` and put them into it.")
     parts = []
     with tempfile.TemporaryDirectory() as temporary:
@@ -117,7 +118,7 @@ def run_benchmark(
                     drawn[modality, size] = _draw_photo(Path(temporary), size, modality)
                 pictures[size] = drawn[modality, size]
             parts.append(_measure_bundle(folder, pictures, Path(temporary), repeats))
-        if photos and not bundles:
+        if examined:
             parts.append(_measure_examination(photos, Path(temporary)))
     text = f"{_machine()}\n\n" + "\n".join(parts)
     target.write_text(text, encoding="utf-8")
@@ -182,31 +183,35 @@ def _measure_bundle(bundle: Path, photos: dict[Size, Path], temporary: Path, rep
 
 
 def _measure_examination(photos: int, temporary: Path) -> str:
-    """Measure `retina examine` on many photos, and on a tenth of them; gives its table."""
-    size = Size.parse(EXAMINATION_SIZE)
-    lines = [
-        "## retina examine",
-        "",
-        f"Seconds per photo of {size} from the first photo to the written report, and their ratio to the time of the "
-        f"networks alone in the same run (at most {MAX_RATIO}); peak memory of the process (at most "
-        f"{EXAMINATION_GIGABYTES:g} GB).",
-        "",
-        "| photos | networks | all | all / networks | memory |",
-        "|---:|---:|---:|---:|---:|",
-    ]
+    """Measure `retina examine` on many photos; gives its table."""
+    size, after = Size.parse(EXAMINATION_SIZE), max(1, min(EXAMINATION_FIRST, photos // 2))
     (photo,) = _draw_photo(temporary / "examination", size, "fundus").iterdir()
-    for count in sorted({max(1, photos // 10), photos}):
-        _note(f"retina examine: {count} photos")
-        folder, output = temporary / f"photos_{count}", temporary / f"examined_{count}"
-        folder.mkdir()
-        for number in range(count):
-            os.link(photo, folder / f"{number:05d}{photo.suffix}")
-        command = [sys.executable, "-m", "common.cli", "examine", str(folder), str(output)]
-        gigabytes = _peak_gigabytes(command, "The examination")
-        (run,) = json.loads((output / "run.json").read_text(encoding="utf-8"))["runs"]
-        seconds, networks = run["seconds"] / count, run["network_seconds"] / count
-        lines.append(f"| {count} | {networks:.3f} | {seconds:.3f} | {seconds / networks:.2f} | {gigabytes:.2f} GB |")
-    return "\n".join([*lines, ""])
+    _note(f"{EXAMINATION}: {photos} photos")
+    folder, report = temporary / "photos", temporary / "examination.json"
+    folder.mkdir()
+    for number in range(photos):
+        os.link(photo, folder / f"{number:05d}{photo.suffix}")
+    command = [sys.executable, "-m", "common.benchmark_examine", str(folder), str(temporary / "examined"), str(report)]
+    _peak_gigabytes([*command, "--after", str(after)], "The examination")
+    found = json.loads(report.read_text(encoding="utf-8"))
+    took = [found[name] / photos for name in ("network_seconds", "seconds", "network_cpu_seconds", "cpu_seconds")]
+    cells = [f"{took[0]:.3f}", f"{took[1]:.3f}", f"{took[1] / took[0]:.2f}", f"{took[3] / took[2]:.2f}"]
+    cells += [f"{found[name]:.2f} GB" for name in ("gigabytes_after", "gigabytes")]
+    return "\n".join(
+        [
+            "## retina examine",
+            "",
+            f"Seconds per photo of {size} from the first photo to the written report, and their ratio to the time of "
+            f"the networks alone in the same run (at most {MAX_RATIO}), by the clock and by the time of the processor, "
+            "which does not count what else the machine does; peak memory of the process after the first photos and "
+            f"after all (at most {EXAMINATION_GIGABYTES:g} GB).",
+            "",
+            f"| photos | networks | all | ratio | ratio, processor | memory after {after} | memory after all |",
+            "|---:|---:|---:|---:|---:|---:|---:|",
+            f"| {photos} | {' | '.join(cells)} |",
+            "",
+        ]
+    )
 
 
 def _peak_memory(bundle: Path, photos: Path, output: Path) -> float:

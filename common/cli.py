@@ -80,6 +80,7 @@ class Commands:
         pixel_size: float | None = None,
         axial_scale: float | None = None,
         lateral_scale: float | None = None,
+        saliency: bool = True,
         resume: bool = True,
         overwrite: bool = False,
         workers: int = 0,
@@ -87,18 +88,21 @@ class Commands:
     ) -> int:
         """Run every bundle on photos and OCT B-scans: one table, masks, overlays and a report to look at.
 
-        OUTPUT gets results.csv and results.parquet (a row per photo), masks/, overlays/, report.html, run.json, and
-        failures.csv where there are some. B-scans are told from fundus photos by what is on them. Started again after
-        an interruption it goes on. For research; not a medical device. Exit codes as those of infer.
+        OUTPUT gets results.csv and results.parquet (a row per photo), patients.csv where patients are known, masks/,
+        overlays/, saliency/, report.html, run.json, and failures.csv where there are some. B-scans are told from fundus
+        photos by what is on them. Started again after an interruption it goes on. For research; not a medical device.
+        Exit codes as those of infer.
 
         Args:
             input: a photo or B-scan, a folder (its sub-folders too), or a CSV table with the column path and any of
-                patient, eye, age, sex, pixel_size, modality (fundus or oct).
+                patient, eye, age, sex, pixel_size, axial_scale, lateral_scale, modality (fundus or oct), fovea_x,
+                fovea_y, disc_x, disc_y.
             output: folder for the results; it is made.
             bundles: names, separated by commas; by default all that have weights, but disc_cup_hqsam_segmentation.
             pixel_size: micrometres of one pixel of the fundus photos.
             axial_scale: micrometres of one row of the B-scans.
             lateral_scale: micrometres of one column of the B-scans.
+            saliency: classifiers draw which parts of a photo speak for their most probable label.
             resume: go on with what an earlier run has done; with --resume False, a folder with results is refused.
             overwrite: do everything again.
             workers: processes that read and prepare photos meanwhile.
@@ -106,7 +110,8 @@ class Commands:
         """
         names = None if bundles is None else _names(bundles)
         scales = {"pixel_size": pixel_size, "axial_scale": axial_scale, "lateral_scale": lateral_scale}
-        return _examine(input, output, names, resume, overwrite, {**scales, "workers": workers, "device": device})
+        options = {**scales, "saliency": saliency, "workers": workers, "device": device}
+        return _examine(input, output, names, resume, overwrite, options)
 
     @_deferred
     def train(self, bundle: str, dataset_dir: str, data_list: str, output: str, **overrides: Any) -> int:
@@ -345,11 +350,11 @@ class Commands:
         Speed is given as ratios taken in one run, too, since these can be compared between machines.
 
         Args:
-            bundles: names or folders, separated by commas; by default every bundle that has weights.
+            bundles: names or folders, separated by commas, and examine for `retina examine`; by default all of it.
             output: Markdown file to write.
             sizes: width x height of the pictures, separated by commas; usual ones for photos and for B-scans if empty.
             repeats: measurements of which the median is taken.
-            photos: number of photos on which `retina examine` is measured, where no bundles are named; 0 for none.
+            photos: number of photos on which `retina examine` is measured; 0 for none.
         """
         from common.benchmark import run_benchmark
 

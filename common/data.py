@@ -340,7 +340,7 @@ def name_items(
     failures: Mapping[str, str],
     is_volume: IsVolume,
 ) -> list[dict[str, Any]]:
-    """Make the items of images that were found, leave out those that are done, and record what cannot be used.
+    """Make the items of images that were found, leave out those that are done, and keep what cannot be used.
 
     Args:
         folder: the input folder.
@@ -361,9 +361,9 @@ def name_items(
     outputs = _output_names(names, results.outputs)
     _check_outputs(outputs.values(), results.folder.resolve(), folder.resolve())
     for name in sorted(failures):
-        results.add_failure(name, "list", failures[name])
+        results.list_failure(name, "list", failures[name])
     for name, reason in unreadable.items():
-        results.add_failure(name, "read", reason)
+        results.list_failure(name, "read", reason)
     items = [
         {
             **known.get(name, known.get(split_address(name)[0].as_posix(), {})),
@@ -420,10 +420,14 @@ def list_patients_photos(
         expected += list(biomarker_columns)
     for item in items:
         add_what_the_name_says(item)
-        unknown = [column for column in expected if item.get(column) is None]
-        missing = f"not known: {', '.join(unknown)}" if unknown else ""
-        item["note"] = "; ".join(part for part in (item.get("note", ""), missing) if part)
+        item["note"] = "; ".join(part for part in (item.get("note", ""), note_of_unknown(item, expected)) if part)
     return items
+
+
+def note_of_unknown(item: Mapping[str, Any], expected: Sequence[str]) -> str:
+    """Say which of the columns that a classifier takes are not known of an item; empty when all are."""
+    unknown = [column for column in expected if item.get(column) is None]
+    return f"not known: {', '.join(unknown)}" if unknown else ""
 
 
 @dataclass(frozen=True)

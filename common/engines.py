@@ -103,6 +103,7 @@ class TolerantEvaluator(SupervisedEvaluator):
     def run(self, global_epoch: int = 1) -> None:  # type: ignore[override]
         """Run over all inputs; when every one was done before there is nothing to run."""
         loader: Any = self.data_loader
+        self.results.start()
         if len(loader) == 0:
             self.fire_event(Events.COMPLETED)
             return

@@ -156,7 +156,7 @@ def _checksum(entry: Mapping[str, torch.Tensor]) -> int:
     """CRC-32 of the values: reading a file of PyTorch does not check that of its own."""
     checksum = 0
     for _, value in sorted(entry.items()):
-        checksum = zlib.crc32(value.numpy(), checksum)
+        checksum = zlib.crc32(np.ascontiguousarray(value.numpy()).data, checksum)
     return checksum
 
 

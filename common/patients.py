@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from common.results import RESULTS, ResultFolder
+
+PATIENTS = "patients.csv"
 NORMAL = "N"
 """The label of an eye without a finding, in the letters of ODIR."""
 _EYE_AT_END = re.compile(r"(.*?[^\W_])[\W_]+(?:left|right|od|os)", re.IGNORECASE)
@@ -101,7 +106,7 @@ def patient_table(patients: Mapping[str, Sequence[float] | NDArray[np.float64]],
     """Write patients in the format of ODIR's submissions: ``ID`` and a probability for each label.
 
     Args:
-        patients: patient to the values of the labels.
+        patients: patient to the values of the labels; NaN, an empty cell, for what is not known.
         labels: names of the columns.
 
     Returns:
@@ -111,5 +116,47 @@ def patient_table(patients: Mapping[str, Sequence[float] | NDArray[np.float64]],
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["ID", *labels])
     for patient, values in patients.items():
-        writer.writerow([patient, *(f"{value:.6g}" for value in values)])
+        writer.writerow([patient, *("" if math.isnan(value) else f"{value:.6g}" for value in values)])
     return text.getvalue().encode("utf-8")
+
+
+def write_patients(results: ResultFolder, classifiers: Sequence[Mapping[str, str]]) -> None:
+    """Write ``patients.csv``: a row for each patient, what the photos of both eyes say together (`patient_rows`).
+
+    It is made of all rows of ``results.csv`` that name a patient, those of earlier runs too, and it is removed where
+    there are none. A photo counts for a classifier when it has its probabilities; where no photo of a patient has,
+    the cells are empty. How many photos are of no known patient is logged.
+
+    Args:
+        results: the folder of the results.
+        classifiers: for each, label to the column of its probability.
+    """
+    photos = [_photos_in(results.folder / RESULTS, columns) for columns in classifiers]
+    known = [[photo for photo in of_one if photo[0]] for of_one in photos]
+    if not any(known):
+        (results.folder / PATIENTS).unlink(missing_ok=True)
+        return
+    without, count = max((len(of_one) - len(rest), len(of_one)) for of_one, rest in zip(photos, known, strict=True))
+    if without:
+        logging.getLogger(__name__).warning(
+            f"{without} of {count} photos are of no known patient: {PATIENTS} leaves them out."
+        )
+    together = [patient_rows(rest, list(columns)) for rest, columns in zip(known, classifiers, strict=True)]
+    missing = [[math.nan] * len(columns) for columns in classifiers]
+    patients = {
+        patient: [value for rows, none in zip(together, missing, strict=True) for value in rows.get(patient, none)]
+        for patient in sorted(set().union(*together), key=_order)
+    }
+    results.write(PATIENTS, patient_table(patients, [label for columns in classifiers for label in columns]))
+
+
+def _photos_in(table: Path, columns: Mapping[str, str]) -> list[tuple[str, dict[str, float]]]:
+    """The patient, empty where it is not known, and the probability of each label, of the rows that have them."""
+    if not table.is_file():
+        return []
+    with table.open(newline="", encoding="utf-8") as file:
+        return [
+            (row["patient"], {label: float(row[column]) for label, column in columns.items()})
+            for row in csv.DictReader(file)
+            if all(row[column] for column in columns.values())
+        ]

@@ -22,7 +22,7 @@ FAILURES = "failures.csv"
 RUN = "run.json"
 INPUT = "dataset_dir"
 FAILURE_COLUMNS = ("image", "stage", "reason")
-_FILE_COLUMNS = ("mask_", "probability_", "overlay", "figure", "labels", "profile")
+_FILE_COLUMNS = ("mask_", "probability_", "overlay", "figure", "labels", "profile", "saliency")
 
 
 def _line(values: list[Any]) -> bytes:
@@ -103,10 +103,15 @@ def _sync(folder: Path) -> None:
 class ResultFolder:
     """Writes what a run finds, so that every finished image is on the disk and none is lost.
 
-    A row is appended and flushed to the disk when its image's files are there; a line that was cut short when an
-    earlier run was killed is removed. ``failures.csv`` is begun anew by every run, since a run tries the failed
-    images again. ``run.json`` says with which settings and from which input the rows were made; it is written before
-    the first file of a run, and a run with others does not add to them. No file is ever written outside the folder.
+    A row is appended and flushed to the disk when its image's files are there. Nothing that an earlier run has left is
+    touched before `start`, so that a run that is refused does no harm; then a line that was cut short when that run was
+    killed is removed, and ``failures.csv`` begun anew, since every run tries the failed images again. ``run.json`` says
+    with which settings and from which input the rows were made; it is written before the first file of a run, and a run
+    with others does not add to them. No file is ever written outside the folder.
+
+    Attributes:
+        done: images that an earlier run has done, and this one.
+        earlier_rows: number of rows that an earlier run has left, those that this run makes anew among them.
 
     Args:
         output_dir: the folder; it is made.
@@ -139,17 +144,35 @@ class ResultFolder:
         self.done: set[str] = set()
         self.outputs: dict[str, str] = {}
         self.skipped = self.written = self.failed = 0
-        self._begun = False
+        self.earlier_rows = 0
+        self._started = self._begun = False
+        self._repaired: bytes | None = None
+        self._listed: list[tuple[str, str, str]] = []
         self._settings: dict[str, Any] = {}
         self._earlier: dict[str, Any] | None = None
         if self.results.exists() and not overwrite:
             self._read_earlier_rows()
-        if self.done:
+        if self.earlier_rows:
             self._earlier = self._read_run()
         self._settings.update(self._earlier or {})
         if settings is not None:
             self._bind(_as_json(settings), {INPUT})
+
+    def start(self) -> None:
+        """Begin the run when all that could refuse it is checked: the tables are brought into order.
+
+        Whatever writes a row or a file does it too; a run that may write neither has to ask for it.
+        """
+        if self._started:
+            return
+        self._started = True
+        # In this order: what failed in an earlier run is known until its rows are gone.
+        if self._repaired is not None:
+            self._replace(self.results, self._repaired, durably=True)
+            self._repaired = None
         self.failures.unlink(missing_ok=True)
+        for failure in self._listed:
+            self.add_failure(*failure)
 
     def _read_run(self) -> dict[str, Any] | None:
         try:
@@ -168,7 +191,7 @@ class ResultFolder:
 
     def _bind(self, settings: dict[str, Any], unknown: set[str]) -> None:
         """Keep settings for `run.json`; those of earlier rows have to be the same, but for the unknown ones."""
-        if self.done and self._earlier is None:
+        if self.earlier_rows and self._earlier is None:
             raise SettingError(
                 f"The folder {self.folder} has {RESULTS} but no {RUN}, so nothing says how its rows were made: "
                 "set output_dir to another folder, or overwrite."
@@ -211,6 +234,7 @@ class ResultFolder:
         """Before the first file: drop a table without rows that count, and say in `run.json` what will be written."""
         if self._begun:
             return
+        self.start()
         if not self.done:
             self.results.unlink(missing_ok=True)
             _sync(self.folder)
@@ -240,18 +264,23 @@ class ResultFolder:
                 f"The table {self.results} has no column 'image', so it is of no such run: set output_dir to another."
             )
         if len(whole) != len(content):
-            with self.results.open("r+b") as file:
-                file.truncate(len(whole))
-        kept = [row for row in rows if self._files_are_there(row)]
+            self._repaired = whole
+        there = [row for row in rows if self._files_are_there(row)]
+        self.earlier_rows = len(there)
+        kept = [row for row in there if self._counts(row)]
         for row in kept:
             self._remember(row)
         if len(kept) != len(rows):
             lines = [_line(list(self.columns or []))] + [
                 _line([row[name] for name in self.columns or ()]) for row in kept
             ]
-            self._replace(self.results, b"".join(lines))
+            self._repaired = b"".join(lines)
         if not kept:
             self.columns = None  # no rows to mix with
+
+    def _counts(self, row: Mapping[str, str]) -> bool:
+        """Whether a row whose files are there is of an image that is done."""
+        return True
 
     def _remember(self, row: Mapping[str, Any]) -> None:
         """Keep that an image is done, and what the names of its files begin with."""
@@ -341,6 +370,16 @@ class ResultFolder:
         self._remember(row)
         self.written += 1
 
+    def list_failure(self, image: str, stage: str, reason: str) -> None:
+        """Keep, until `start`, that an image cannot be used: it was found while what is to be done was still checked.
+
+        Args:
+            image: as of `add_failure`, and so are the others.
+            stage: ``list`` or ``read``.
+            reason: why, in words.
+        """
+        self._listed.append((image, stage, reason))
+
     def add_failure(self, image: str, stage: str, reason: str) -> None:
         """Append one image that could not be used to ``failures.csv`` and flush it to the disk.
 
@@ -349,6 +388,7 @@ class ResultFolder:
             stage: ``list``, ``read``, ``preprocess``, ``network``, ``postprocess`` or ``write``.
             reason: why, in words.
         """
+        self.start()
         if not self.failures.exists():
             self._append(self.failures, _line(list(FAILURE_COLUMNS)))
         self._append(self.failures, _line([image, stage, " ".join(reason.split())]))

@@ -41,6 +41,7 @@ class BundleRunner:
         network: with its weights.
         inferer: the bundle's own.
         network_seconds: time that network and inferer have taken so far.
+        network_cpu_seconds: the same of the processor.
 
     Raises:
         SettingError: a setting is wrong, or the weights are missing or do not fit.
@@ -63,16 +64,17 @@ class BundleRunner:
         writers = [handler for handler in handlers if isinstance(handler, RowWriter)]
         self._evaluator = SupervisedEvaluator(val_data_loader=[], val_handlers=writers, **parts)
         self._evaluator.logger.setLevel("WARNING")
-        self.network_seconds = 0.0
-        self._started = 0.0
+        self.network_seconds = self.network_cpu_seconds = 0.0
+        self._started = (0.0, 0.0)
         self._evaluator.add_event_handler(Events.GET_BATCH_COMPLETED, self._note_start)
         self._evaluator.add_event_handler(IterationEvents.FORWARD_COMPLETED, self._note_end)
 
     def _note_start(self) -> None:
-        self._started = time.perf_counter()
+        self._started = time.perf_counter(), time.process_time()
 
     def _note_end(self) -> None:
-        self.network_seconds += time.perf_counter() - self._started
+        self.network_seconds += time.perf_counter() - self._started[0]
+        self.network_cpu_seconds += time.process_time() - self._started[1]
 
     def run(self, item: Mapping[str, Any], inferer: Inferer | None = None) -> dict[str, Any]:
         """Run the evaluator on one item that the preprocessing has made.

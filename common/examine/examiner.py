@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from monai.transforms import Compose
 from torch.utils.data import DataLoader
 
 from common.data import Failure, failure_of
@@ -26,10 +25,10 @@ from common.errors import SettingError
 from common.examine.findings import NOTE, PHOTO, WEIGHTS, Findings, Sheet
 from common.examine.folder import ExaminationFolder
 from common.examine.inputs import list_inputs
-from common.examine.photos import Photos, Prepared
+from common.examine.photos import Photos, Prepared, Step
 from common.examine.report import REPORT, finish
 from common.examine.table import FUNDUS, OCT, Entry, choose
-from common.results import rounded
+from common.results import check_flag, rounded
 from common.runner import BundleRunner
 from common.transforms.biomarkers import check_pixel_size
 
@@ -48,6 +47,7 @@ class Examination:
         row: the columns of ``results.csv`` to their values; empty when there is no row.
         masks: structure (``vessel``, ``disc``; ``labels`` for the label map of OCT) to file.
         overlays: name of the bundle to its picture of photo and masks.
+        saliency: name of a classifier to the map of what speaks for its most probable label, in the photo's frame.
         failure: what could not be done and why, or None. There may still be a row of what the other bundles found.
     """
 
@@ -57,6 +57,7 @@ class Examination:
     row: dict[str, Any]
     masks: dict[str, Path]
     overlays: dict[str, Path]
+    saliency: dict[str, Path]
     failure: str | None
 
 
@@ -68,7 +69,7 @@ class _Loaded:
         self.entry = entry
         self.sheet = Sheet()
         config = json.loads((entry.folder / "configs" / "inference.json").read_text(encoding="utf-8"))
-        overrides = {id_: options[option] for option, id_ in entry.settings.items() if options[option] is not None}
+        overrides = {id_: options[option] for option, id_ in entry.settings.items()}
         if options["device"] is not None:
             overrides["device"] = f"$torch.device({options['device']!r})"
         # The figures of several panels take time, and the report shows the same.
@@ -79,6 +80,11 @@ class _Loaded:
         }
         self.settings = {**overrides, **settings}
         self.runner = BundleRunner(entry.folder, {**quiet, **self.settings, "results": self.sheet}, write=True)
+        # What the bundle's own list of photos is told to expect, too.
+        parser = self.runner.parser
+        ids = [f"dataset#data#{name}" for name in ("clinical_columns", "biomarker_columns")]
+        columns = [name for id_ in ids if id_ in parser for name in parser.get_parsed_content(id_)]
+        self.step = Step(self.runner.preprocessing, columns)
         metadata = json.loads((entry.folder / "configs" / "metadata.json").read_text(encoding="utf-8"))
         self.version: str = metadata["version"]
         with Path(self.runner.parser.get_parsed_content("ckpt_path")).open("rb") as file:
@@ -97,6 +103,7 @@ class Examiner:
         axial_scale: micrometres of one row of B-scans, or None.
         lateral_scale: micrometres of one column of B-scans, or None.
         workers: processes that read and prepare photos meanwhile; 0 for none.
+        saliency: whether classifiers draw which parts of a photo speak for their most probable label.
         settings: name of a bundle to further ids of its ``inference.json`` and their values.
 
     Raises:
@@ -112,6 +119,7 @@ class Examiner:
         axial_scale: float | None = None,
         lateral_scale: float | None = None,
         workers: int = 0,
+        saliency: bool = True,
         settings: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         if isinstance(workers, bool) or not isinstance(workers, int) or workers < 0:
@@ -121,23 +129,27 @@ class Examiner:
             check_pixel_size(value, name)
         self.entries = choose(bundles)
         self.workers = workers
-        self.scales = scales
-        options = {**scales, "device": _checked_device(device)}
+        self.scales: dict[str, float | None] = scales
+        options = {"device": _checked_device(device), "saliency": check_flag("saliency", saliency)}
         self._loaded = {
             entry.name: _Loaded(entry, options, (settings or {}).get(entry.name, {})) for entry in self.entries
         }
         self._lock = threading.Lock()
 
-    def only(self, bundles: Sequence[str]) -> Examiner:
+    def only(self, bundles: Sequence[str], **scales: float | None) -> Examiner:
         """Give an examiner of some of these bundles, which shares the networks.
 
         Args:
             bundles: names; those that they need are added.
+            **scales: ``pixel_size``, ``axial_scale`` or ``lateral_scale`` in place of this examiner's.
 
         Raises:
-            SettingError: a bundle is not among these.
+            SettingError: a bundle is not among these, or a scale is wrong.
         """
+        for name, value in scales.items():
+            check_pixel_size(value, name)
         part = copy.copy(self)
+        part.scales = {**self.scales, **scales}
         part.entries = choose(bundles)
         missing = [entry.name for entry in part.entries if entry.name not in self._loaded]
         if missing:
@@ -149,6 +161,11 @@ class Examiner:
     def network_seconds(self) -> float:
         """Time that the networks have taken so far."""
         return sum(loaded.runner.network_seconds for loaded in self._loaded.values())
+
+    @property
+    def network_cpu_seconds(self) -> float:
+        """Time of the processor that the networks have taken so far."""
+        return sum(loaded.runner.network_cpu_seconds for loaded in self._loaded.values())
 
     def run(
         self,
@@ -182,7 +199,7 @@ class Examiner:
         blocks = [PHOTO, *self._loaded, WEIGHTS, NOTE]
         folder = ExaminationFolder(output_dir, blocks, overwrite, settings)
         try:
-            if folder.done and not resume:
+            if folder.earlier_rows and not resume:
                 raise SettingError(
                     f"The folder {output_dir} has results: give another OUTPUT, go on with --resume, or --overwrite."
                 )
@@ -194,12 +211,12 @@ class Examiner:
 
     def _prepare(self, items: Sequence[dict[str, Any]]) -> Iterator[Prepared]:
         """Read and prepare the photos, in other processes where there are some."""
-        steps: dict[str, dict[str, Compose]] = {FUNDUS: {}, OCT: {}}
+        steps: dict[str, dict[str, Step]] = {FUNDUS: {}, OCT: {}}
         for entry in self.entries:
             if not entry.needs:
-                steps[entry.modality][entry.name] = self._loaded[entry.name].runner.preprocessing
+                steps[entry.modality][entry.name] = self._loaded[entry.name].step
         workers = min(self.workers, len(items))
-        photos = Photos(items, steps)
+        photos = Photos(items, steps, self.scales)
         # A photo's inputs take some 50 MB: no more than one for each process waits for its turn.
         ahead = 1 if workers else None
         return iter(DataLoader(photos, 1, num_workers=workers, collate_fn=_only_one, prefetch_factor=ahead))
@@ -233,7 +250,7 @@ class Examiner:
         if given is None:
             # As it would take them from the other bundles' tables.
             found = {key: value for need in entry.needs for key, value in rounded(findings.rows[need]).items()}
-            given = findings.prepared.again(loaded.runner.preprocessing, found)
+            given = findings.prepared.again(loaded.step, found)
         failure = given if isinstance(given, Failure) else None
         if failure is None:
             try:
@@ -267,8 +284,9 @@ class Examiner:
         row = folder.add_blocks({**findings.blocks, WEIGHTS: weights, NOTE: {NOTE: findings.note}})
         masks = {structure: folder.folder / place for structure, place in findings.masks.items()}
         overlays = {bundle: folder.folder / place for bundle, place in findings.overlays.items()}
+        saliency = {bundle: folder.folder / place for bundle, place in findings.saliency.items()}
         path = str(prepared.item["image"])
-        return Examination(name, path, prepared.modality, row, masks, overlays, findings.failure)
+        return Examination(name, path, prepared.modality, row, masks, overlays, saliency, findings.failure)
 
 
 def _failed(
@@ -279,7 +297,7 @@ def _failed(
         folder.add_failure(failure.name, failure.stage, failure.reason)
         reason = failure.reason
     item = prepared.item
-    return Examination(str(item["name"]), str(item["image"]), prepared.modality, {}, {}, {}, reason)
+    return Examination(str(item["name"]), str(item["image"]), prepared.modality, {}, {}, {}, {}, reason)
 
 
 def _only_one(batch: list[Prepared]) -> Prepared:
@@ -342,6 +360,7 @@ class Run(Iterator[Examination]):
         before = self._examiner.network_seconds
         runs = list(self.folder.record.get("runs", []))
         try:
+            self.folder.start()
             for prepared in self._examiner._prepare(items):
                 yield self._examiner._examine(prepared, self.folder)
             versions = {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}

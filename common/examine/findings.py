@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from common.data import Failure
-from common.examine.folder import THUMBNAIL, place_of
+from common.examine.folder import SALIENCY, THUMBNAIL, place_of
 from common.examine.photos import Prepared
-from common.examine.table import FUNDUS, Entry
-from common.examine.thumbnails import layers, thumbnail
+from common.examine.table import FUNDUS, OCT, SCALES, Entry
+from common.examine.thumbnails import layers, saliency_key, thumbnail
 
 PHOTO, WEIGHTS, NOTE = "photo", "weights", "note"
+_KINDS = {FUNDUS: "fundus photos", OCT: "B-scans"}
 _IDENTITY = ("patient", "eye", "age", "sex", "volume")
 """Columns of the photo, not of a bundle, even where a bundle writes them."""
 
@@ -62,6 +63,7 @@ class Findings:
         files: place in the folder to content.
         masks: structure to the place of its mask.
         overlays: name of the bundle to the place of its picture.
+        saliency: name of the bundle to the place of its map of what speaks for its most probable label.
         failures: name of each bundle that failed to why.
         notes: what a user has to know.
     """
@@ -72,13 +74,16 @@ class Findings:
     files: dict[str, bytes] = field(default_factory=dict)
     masks: dict[str, str] = field(default_factory=dict)
     overlays: dict[str, str] = field(default_factory=dict)
+    saliency: dict[str, str] = field(default_factory=dict)
     failures: dict[str, Failure] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.blocks[PHOTO] = _photo_block(self.prepared)
-        if self.prepared.modality != FUNDUS and "pixel_size" in self.prepared.item:
-            self.notes.append("the table's pixel_size is that of fundus photos and was not used")
+        for modality, names in SCALES.items():
+            for name in names if modality != self.prepared.modality else ():
+                if name in self.prepared.item:
+                    self.notes.append(f"the table's {name} is that of {_KINDS[modality]} and was not used")
         self.notes += self._of_the_item
 
     def add(self, entry: Entry, sheet: Sheet) -> None:
@@ -105,6 +110,8 @@ class Findings:
                     self.masks[new.replace("mask_", "")] = place
                 elif place.startswith("overlays/"):
                     self.overlays[entry.name] = place
+                elif place.startswith(f"{SALIENCY}/"):
+                    self.saliency[entry.name] = place
             elif column != "image":
                 block[entry.prefix + column] = value
 
@@ -123,7 +130,8 @@ class Findings:
         place = self.blocks[PHOTO][THUMBNAIL]
         small = thumbnail(self.prepared.pixels)
         stem = place.rpartition(".")[0]
-        overlaid = layers(self.files, self.masks, small.size)
+        heats = {saliency_key(bundle): heat for bundle, heat in self.saliency.items()}
+        overlaid = layers(self.files, {**self.masks, **heats}, small.size)
         self.files |= {place: small.content} | {f"{stem}_{key}.png": content for key, content in overlaid.items()}
 
     @property
@@ -148,7 +156,7 @@ def _photo_block(prepared: Prepared) -> dict[str, Any]:
         block["volume"] = ""
     return block | {
         "modality": prepared.modality,
-        "pixel_size_um": item.get("pixel_size", ""),
+        **{f"{name}_um": item.get(name, "") for names in SCALES.values() for name in names},
         "width_px": width,
         "height_px": height,
         "fov_found": "" if view is None else str(view.found).lower(),

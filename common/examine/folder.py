@@ -16,7 +16,15 @@ from common.results import FAILURES, RESULTS, ResultFolder
 
 LOCK = ".lock"
 THUMBNAIL = "thumbnail"
-_FOLDERS = {"mask_": "masks", "labels": "masks", "probability_": "masks", "overlay": "overlays", "profile": "profiles"}
+SALIENCY = "saliency"
+_FOLDERS = {
+    "mask_": "masks",
+    "labels": "masks",
+    "probability_": "masks",
+    "overlay": "overlays",
+    "profile": "profiles",
+    SALIENCY: SALIENCY,
+}
 
 
 def place_of(column: str, path: str, output_name: str, prefix: str, short: str) -> tuple[str, str]:
@@ -34,7 +42,7 @@ def place_of(column: str, path: str, output_name: str, prefix: str, short: str) 
     """
     folder = next((place for start, place in _FOLDERS.items() if column.startswith(start)), "files")
     ending = path.removeprefix(output_name).lstrip("_")
-    if folder in ("overlays", "files"):
+    if folder in ("overlays", SALIENCY, "files"):
         return f"{column}_{short}", f"{folder}/{output_name}_{short}{os.path.splitext(ending)[1]}"
     return prefix + column, f"{folder}/{output_name}_{prefix}{ending}"
 
@@ -163,9 +171,10 @@ class ExaminationFolder(ResultFolder):
 
     def _files_are_there(self, row: Mapping[str, str]) -> bool:
         whole = set(row) == set(self.columns or ()) and None not in row.values()
-        if not whole or row["image"] in self._unfinished or THUMBNAIL not in row:
-            return False
-        return all((self.folder / row[column]).is_file() for column in file_columns(row))
+        return whole and THUMBNAIL in row and all((self.folder / row[column]).is_file() for column in file_columns(row))
+
+    def _counts(self, row: Mapping[str, str]) -> bool:
+        return row["image"] not in self._unfinished
 
 
 def file_columns(row: Mapping[str, Any]) -> list[str]:

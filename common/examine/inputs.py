@@ -12,7 +12,7 @@ from typing import Any
 from common.data import add_what_the_name_says, list_photos, name_items
 from common.errors import SettingError, UnreadableImageError
 from common.examine.modality import modality_of
-from common.examine.table import FUNDUS, OCT
+from common.examine.table import FUNDUS, OCT, SCALES
 from common.pages import TIFF_SUFFIXES, tiff_pages
 from common.pixels import read_pixels
 from common.results import ResultFolder
@@ -51,6 +51,10 @@ COLUMNS: Mapping[str, tuple[Any, str]] = {
     **{name: (_if_given(parse), expected) for name, (parse, expected) in PHOTO_COLUMNS.items()},
     "age": (_age, "years"),
     "sex": (_one_of(_SEXES), "male, female, m, f, or nothing"),
+    **{
+        name: (_if_given(PHOTO_COLUMNS["pixel_size"][0]), f"the micrometres of one {what} of a B-scan")
+        for name, what in zip(SCALES[OCT], ("row", "column"), strict=True)
+    },
     "modality": (_one_of({FUNDUS: FUNDUS, OCT: OCT}), "fundus, oct, or nothing"),
 }
 """What a table may say of a photo beside its path: how a cell is read (None: not known), and what it has to be."""

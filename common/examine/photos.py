@@ -11,15 +11,36 @@ from monai.transforms import Compose
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from common.data import Failure, failure_of
+from common.data import Failure, failure_of, note_of_unknown
 from common.errors import UnreadableImageError
 from common.examine.modality import as_photo, modality_of
-from common.examine.table import FUNDUS, OCT
+from common.examine.table import FUNDUS, OCT, SCALES
 from common.pixels import read_pixels, shared_pixels
 from common.scans import read_scan, split_address
 from common.transforms.field_of_view import FieldOfView, find_field_of_view, shared_views
 
 NOT_READ = "read"
+
+
+@dataclass(frozen=True)
+class Step:
+    """What prepares an item for one bundle.
+
+    Attributes:
+        preprocessing: the bundle's own.
+        columns: what the bundle is told of a photo besides; what is not known of an item stands in its ``note``.
+    """
+
+    preprocessing: Compose
+    columns: Sequence[str] = ()
+
+    def __call__(self, item: Mapping[str, Any]) -> Any:
+        """Give the bundle's input, or a `Failure`."""
+        note = note_of_unknown(item, self.columns)
+        try:
+            return self.preprocessing({**item, "note": note} if note else dict(item))
+        except Exception as error:
+            return failure_of(item["name"], "preprocess", error)
 
 
 @dataclass
@@ -42,11 +63,11 @@ class Prepared:
     inputs: dict[str, Any] = field(default_factory=dict)
     failure: Failure | None = None
 
-    def again(self, step: Compose, found: Mapping[str, Any]) -> Any:
+    def again(self, step: Step, found: Mapping[str, Any]) -> Any:
         """Prepare the photo, without reading it again, for a bundle that takes what others found.
 
         Args:
-            step: the bundle's preprocessing.
+            step: what prepares it.
             found: keys that are added to the item.
 
         Returns:
@@ -54,7 +75,7 @@ class Prepared:
         """
         views = [] if self.view is None else [(as_photo(self.pixels), self.view)]
         with shared_pixels({split_address(self.item["image"])[0]: self.pixels}), shared_views(views):
-            return _preprocess(step, {**self.item, **found})
+            return step({**self.item, **found})
 
 
 class Photos(Dataset[Prepared]):
@@ -62,12 +83,19 @@ class Photos(Dataset[Prepared]):
 
     Args:
         items: one for each photo.
-        steps: for each modality, the preprocessing of its bundles by their names.
+        steps: for each modality, what prepares an item for its bundles, by their names.
+        scales: micrometres by the keys of `common.examine.table.SCALES`, for items that do not have them.
     """
 
-    def __init__(self, items: Sequence[dict[str, Any]], steps: Mapping[str, Mapping[str, Compose]]) -> None:
+    def __init__(
+        self,
+        items: Sequence[dict[str, Any]],
+        steps: Mapping[str, Mapping[str, Step]],
+        scales: Mapping[str, float | None],
+    ) -> None:
         self.items = items
         self.steps = steps
+        self.scales = scales
 
     def __len__(self) -> int:
         return len(self.items)
@@ -80,8 +108,10 @@ class Photos(Dataset[Prepared]):
             except UnreadableImageError as error:
                 prepared.failure = failure_of(prepared.item["name"], NOT_READ, error)
                 return prepared
+            known = {name: self.scales.get(name) for name in SCALES[prepared.modality]}
+            prepared.item = {**{name: scale for name, scale in known.items() if scale is not None}, **prepared.item}
             steps = self.steps[prepared.modality]
-            prepared.inputs = {name: _preprocess(step, prepared.item) for name, step in steps.items()}
+            prepared.inputs = {name: step(prepared.item) for name, step in steps.items()}
         unread = [one for one in prepared.inputs.values() if isinstance(one, Failure) and one.stage == NOT_READ]
         prepared.failure = unread[0] if unread else None
         return prepared
@@ -98,11 +128,3 @@ class Photos(Dataset[Prepared]):
             prepared.modality = OCT
         if prepared.modality == FUNDUS:
             prepared.view = find_field_of_view(as_photo(prepared.pixels))
-
-
-def _preprocess(step: Compose, item: Mapping[str, Any]) -> Any:
-    """Give what the preprocessing makes of an item, or the failure."""
-    try:
-        return step(dict(item))
-    except Exception as error:
-        return failure_of(item["name"], "preprocess", error)

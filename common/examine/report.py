@@ -1,4 +1,4 @@
-"""What is made of the table when the last photo is done: its order, ``results.parquet`` and ``report.html``.
+"""What is made of the table when the last photo is done: its order, the other tables, and ``report.html``.
 
 Everything is read from the table, one row after the other, so that the memory does not grow with the number of photos.
 """
@@ -13,7 +13,7 @@ import os
 import re
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -24,10 +24,11 @@ import jinja2
 import numpy as np
 
 from common.biomarkers import LAYERS
-from common.examine.folder import THUMBNAIL, ExaminationFolder, file_columns, read_rows
+from common.examine.folder import SALIENCY, THUMBNAIL, ExaminationFolder, file_columns, read_rows
 from common.examine.shown import BY_COLUMN, SOURCES, Shown, first_shown, shown_as
 from common.examine.table import OCT, Entry
-from common.examine.thumbnails import colour_of
+from common.examine.thumbnails import colour_of, is_saliency, saliency_key, saliency_name
+from common.patients import write_patients
 from common.pictures import COLOURS
 
 REPORT, PARQUET = "report.html", "results.parquet"
@@ -37,17 +38,20 @@ _FEWEST_BINS, _MOST_BINS = 8, 30
 _MOST_FAILURES = 200
 _NAMES = {"dice": "Dice", "iou": "IoU", "auc": "AUC", "aupr": "AUPR", "f1": "F1", "odir": "ODIR"}
 _ROWS_AT_ONCE = 1000
+HEAT_COLOURS = "linear-gradient(90deg,#4675ed,#1bcfd4,#a4fc3c,#fb8022,#c92903)"
+"""The colours of saliency, from little to much, as CSS."""
 _TEXT_COLUMNS = ("image", "patient", "eye", "sex", "volume", "modality", "note", "fov_found", "isnt_rule")
 
 
 def finish(folder: ExaminationFolder, entries: Sequence[Entry], disclaimer: str) -> None:
-    """Put the table in order, and write ``results.parquet`` and the report.
+    """Put the table in order, and write ``results.parquet``, ``patients.csv`` and the report.
 
     Args:
         folder: the folder with its rows.
         entries: the bundles that were run.
         disclaimer: what the report says on its use.
     """
+    write_patients(folder, _classifiers(folder, entries))
     if not folder.results.exists():
         for stale in (PARQUET, REPORT):
             (folder.folder / stale).unlink(missing_ok=True)
@@ -98,18 +102,32 @@ def _parsed(text: str, is_number: bool) -> Any:
 
 @dataclass
 class _Totals:
-    """What the totals are made of: the values of the columns that have a histogram, and counts."""
+    """What the totals are made of: the values of the columns that have a histogram, counts, and notes."""
 
     values: dict[str, array[float]] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
+    _notes: dict[str, set[str]] = field(default_factory=dict)
+    _numbers_of_notes: Counter[tuple[str, int]] = field(default_factory=Counter)
 
     def add(self, row: Mapping[str, str], columns: Sequence[str]) -> None:
         """Count one row."""
-        self.counts[row["modality"]] += 1
-        self.counts["noted"] += bool(row["note"])
+        modality, notes = row["modality"], notes_of(row)
+        self.counts[modality] += 1
+        self._notes[modality] = self._notes.get(modality, notes) & notes
+        self._numbers_of_notes[modality, len(notes)] += 1
         for column in columns:
             if _is_number(row[column]) and math.isfinite(float(row[column])):
                 self.values.setdefault(column, array("d")).append(float(row[column]))
+
+    def common_notes(self, modality: str) -> set[str]:
+        """What the notes of all images of a modality say, if there are several: it is shown once, and not on each."""
+        return self._notes[modality] if self.counts[modality] > 1 else set()
+
+    @property
+    def noted(self) -> int:
+        """Number of images whose notes say more than those of all."""
+        numbers = self._numbers_of_notes.items()
+        return sum(count for (modality, notes), count in numbers if notes > len(self.common_notes(modality)))
 
     def plotted(self) -> Iterator[tuple[str, array[float]]]:
         """The columns that get a histogram, and their values; none in pixels where all are in micrometres too."""
@@ -117,6 +135,11 @@ class _Totals:
             stem = column.removesuffix("_px")
             if stem == column or len(self.values.get(f"{stem}_um", ())) < len(values):
                 yield column, values
+
+
+def notes_of(row: Mapping[str, str]) -> set[str]:
+    """The parts of a row's note."""
+    return {part for part in row["note"].split("; ") if part}
 
 
 def write_report(folder: ExaminationFolder, entries: Sequence[Entry], disclaimer: str) -> None:
@@ -155,6 +178,8 @@ def write_report(folder: ExaminationFolder, entries: Sequence[Entry], disclaimer
         "source": folder.record.get("settings", {}).get("dataset_dir", ""),
         "count": count,
         "counts": totals.counts,
+        "noted": totals.noted,
+        "common_notes": {modality: sorted(totals.common_notes(modality)) for modality in totals.counts},
         "failed": folder.failed,
         "failures": failures[:_MOST_FAILURES],
         "more_failures": len(failures) > _MOST_FAILURES,
@@ -165,11 +190,16 @@ def write_report(folder: ExaminationFolder, entries: Sequence[Entry], disclaimer
         "sources": SOURCES,
         "pages": names,
         "per_page": CARDS_PER_PAGE,
-        "colours": {name: _css(COLOURS[name]) for name in LAYERS},
+        "has_saliency": any(column.startswith(f"{SALIENCY}_") for names in folder.blocks.values() for column in names),
+        "heat_colours": HEAT_COLOURS,
+        "colours": {name: css(COLOURS[name]) for name in LAYERS},
     }
     rows = read_rows(folder.results)
     for number, name in enumerate(names):
-        cards = (_card(folder, row, entries, bundles) for row in islice(rows, CARDS_PER_PAGE))
+        cards = (
+            _card(folder, row, entries, bundles, totals.common_notes(row["modality"]))
+            for row in islice(rows, CARDS_PER_PAGE)
+        )
         part = folder.folder / f".{name}.part"
         with part.open("w", encoding="utf-8") as file:
             file.writelines(template.generate(**common, number=number, cards=cards))
@@ -177,6 +207,20 @@ def write_report(folder: ExaminationFolder, entries: Sequence[Entry], disclaimer
     for stale in folder.folder.glob("report_*.html"):
         if stale.name not in names:
             stale.unlink()
+
+
+def _classifiers(folder: ExaminationFolder, entries: Sequence[Entry]) -> list[dict[str, str]]:
+    """For each bundle that gives probabilities, label to the column of its probability."""
+    columns = {
+        entry.name: [column for column in folder.blocks[entry.name] if _is_probability(column, entry)]
+        for entry in entries
+    }
+    found = [{entry.prefix + _label(column, entry): column for column in columns[entry.name]} for entry in entries]
+    return [labels for labels in found if labels]
+
+
+def _label(column: str, entry: Entry) -> str:
+    return _plain(column, entry).removeprefix("p_")
 
 
 def _plain(column: str, entry: Entry) -> str:
@@ -217,9 +261,13 @@ def performance(metadata: Mapping[str, Any]) -> str:
 
 
 def _card(
-    folder: ExaminationFolder, row: Mapping[str, str], entries: Sequence[Entry], bundles: Mapping[str, dict[str, Any]]
+    folder: ExaminationFolder,
+    row: Mapping[str, str],
+    entries: Sequence[Entry],
+    bundles: Mapping[str, dict[str, Any]],
+    said: Set[str],
 ) -> dict[str, Any]:
-    """What the card of one photo shows."""
+    """What the card of one photo shows, without the notes that are said elsewhere."""
     small = folder.folder / row[THUMBNAIL]
     sections = []
     layers = []
@@ -231,24 +279,29 @@ def _card(
         for column, place in cells.items():
             key = column.replace("mask_", "")
             picture = small.with_name(f"{small.stem}_{key}.png")
-            if place.startswith("masks/") and picture.is_file():
-                layers.append(_layer(key, picture, place))
-        found = {_plain(column, entry): cell for column, cell in cells.items() if column not in paths}
-        chances = {column: cell for column, cell in found.items() if column.startswith("p_")}
-        measured = {column: cell for column, cell in found.items() if column not in chances}
+            if place.startswith(("masks/", f"{SALIENCY}/")) and picture.is_file():
+                layers.append(_layer(key, picture))
+        chances = {column: cell for column, cell in cells.items() if _is_probability(column, entry)}
+        rest = [column for column in cells if column not in paths and column not in chances]
+        measured = {_plain(column, entry): cells[column] for column in rest}
         bundle = bundles[entry.name]
+        percents = [(label_of(_label(name, entry), bundle), float(cell)) for name, cell in chances.items() if cell]
+        key = saliency_key(entry.name)
         sections.append(
             {
                 "title": bundle["title"],
                 "performance": bundle["performance"],
+                "saliency": saliency_name(key) if any(layer["key"] == key for layer in layers) else "",
+                "most": max(percents, key=lambda percent: percent[1])[0] if percents else "",
                 "measured": [_measured(shown, measured[shown.column]) for shown in first_shown(measured)],
                 "all": [(column, cell) for column, cell in measured.items()],
-                "chances": [(label_of(name[2:], bundle), float(cell)) for name, cell in chances.items() if cell],
+                "chances": percents,
                 "files": [(Path(cells[path]).name, quote(cells[path])) for path in cells if path in paths],
             }
         )
     return {
         "row": row,
+        "note": "; ".join(part for part in row["note"].split("; ") if part not in said),
         "is_oct": row["modality"] == OCT,
         "photo": _data_uri(small, "image/jpeg"),
         "layers": layers,
@@ -261,13 +314,17 @@ def label_of(label: str, bundle: Mapping[str, Any]) -> str:
     return f"{label}, {bundle['labels'][label]}" if label in bundle["labels"] else label
 
 
-def _layer(key: str, picture: Path, place: str) -> dict[str, str]:
-    label = "layers" if key == "labels" else key.replace("_", " ")
-    colour = "linear-gradient(90deg,#e63c3c,#f0e13c,#3cbee6,#be5adc)" if key == "labels" else _css(colour_of(key))
-    return {"key": key, "label": label, "colour": colour, "uri": _data_uri(picture, "image/png"), "mask": quote(place)}
+def _layer(key: str, picture: Path) -> dict[str, Any]:
+    """One layer of a picture and its switch. Saliency is switched on when it is asked for: it hides what is below."""
+    heat = is_saliency(key)
+    words = saliency_name(key).replace("S", "s", 1) if heat else key.replace("_", " ")
+    known = {"labels": ("layers", "linear-gradient(90deg,#e63c3c,#f0e13c,#3cbee6,#be5adc)")}
+    label, colour = known.get(key, (words, HEAT_COLOURS if heat else css(colour_of(key))))
+    return {"key": key, "label": label, "colour": colour, "uri": _data_uri(picture, "image/png"), "heat": heat}
 
 
-def _css(colour: tuple[int, int, int]) -> str:
+def css(colour: tuple[int, int, int]) -> str:
+    """An RGB colour as CSS."""
     return "#{:02x}{:02x}{:02x}".format(*colour)
 
 

@@ -11,7 +11,9 @@ from common.bundles import available_bundles, has_weights
 from common.errors import SettingError
 
 FUNDUS, OCT = "fundus", "oct"
-_FUNDUS_SETTINGS = {"pixel_size": "pixel_size"}
+SCALES = {FUNDUS: ("pixel_size",), OCT: ("axial_scale", "lateral_scale")}
+"""By modality, the keys of an item that say how large its pixels are, in micrometres."""
+_CLASSIFIER = {"saliency": "saliency"}
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Entry:
     name: str
     modality: str
     needs: Sequence[str] = ()
-    settings: Mapping[str, str] = field(default_factory=lambda: _FUNDUS_SETTINGS)
+    settings: Mapping[str, str] = field(default_factory=dict)
     prefix: str = ""
     by_default: bool = True
 
@@ -57,9 +59,9 @@ TABLE: tuple[Entry, ...] = (
     Entry("disc_cup_segmentation", FUNDUS),
     Entry("disc_cup_hqsam_segmentation", FUNDUS, prefix="hqsam_", by_default=False),
     Entry("dr_lesion_segmentation", FUNDUS),
-    Entry("dr_classification", FUNDUS, settings={}),
-    Entry("odir_classification", FUNDUS, needs=("disc_cup_segmentation",), settings={}),
-    Entry("oct_layer_segmentation", OCT, settings={"axial_scale": "pixel_size", "lateral_scale": "lateral_scale"}),
+    Entry("dr_classification", FUNDUS, settings=_CLASSIFIER),
+    Entry("odir_classification", FUNDUS, needs=("disc_cup_segmentation",), settings=_CLASSIFIER),
+    Entry("oct_layer_segmentation", OCT),
 )
 """In the order of their columns. A bundle stands after those that it needs."""
 

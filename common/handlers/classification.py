@@ -15,6 +15,8 @@ import torch
 from ignite.engine import Engine, Events
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from monai.data import MetaTensor
+from monai.transforms import Invertd, InvertibleTransform
 from numpy.typing import NDArray
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import confusion_matrix, roc_auc_score, roc_curve
@@ -25,14 +27,15 @@ from common.errors import SettingError
 from common.handlers.figures import NormalizedPhoto
 from common.handlers.results import RowWriter
 from common.metrics import best_threshold, score_labels_with_intervals
-from common.patients import patient_rows, patient_table, patient_truths
-from common.pictures import caption, encode_picture, heat_overlay
-from common.results import RESULTS, ResultFolder, check_flag
+from common.patients import PATIENTS, patient_rows, patient_table, patient_truths, write_patients
+from common.pictures import caption, encode_picture, heat_overlay, reduced
+from common.readers import from_picture, to_picture
+from common.results import ResultFolder, check_flag
 from common.saliency import Saliency
 
-PATIENTS = "patients.csv"
 PHOTOS = "photos.csv"
 REPORT = "evaluation_report.json"
+_SALIENCY_SIDE = 512
 
 
 class _Predictions:
@@ -511,15 +514,18 @@ class ProbabilityWriter(RowWriter):
     """Writes a row of probabilities, and a picture with saliency, of every photo as soon as it is done.
 
     The row has ``image``, ``patient`` and ``eye`` (empty where they are not known), ``p_<label>`` for each label, with
-    ``saliency`` the picture ``overlay`` (``<name>_overlay.jpg``: the photo as the network sees it, and beside it the
-    parts that speak for its most probable label), and ``note``.
+    ``saliency`` two pictures of the parts that speak for its most probable label, and ``note``. The pictures are
+    ``overlay`` (``<name>_overlay.jpg``: the photo as the network sees it, and beside it the parts in colour) and
+    ``saliency`` (``<name>_saliency.png``: the map alone, 255 where most speaks for the label, in the photo's own frame,
+    reduced to at most 512 pixels, since it is coarse).
 
     Args:
         results: the folder of the results.
         labels: name of each probability.
         network: the classifier.
         photo: gives a picture ``(H, W, 3)`` from the network's input.
-        saliency: whether to draw the picture.
+        preprocessing: what made the network's input of the photo; its inverse brings the map into the photo's frame.
+        saliency: whether to draw the pictures.
         pred_key: probabilities ``(C,)``.
 
     Raises:
@@ -532,6 +538,7 @@ class ProbabilityWriter(RowWriter):
         labels: Sequence[str],
         network: nn.Module,
         photo: NormalizedPhoto,
+        preprocessing: InvertibleTransform,
         saliency: bool = True,
         pred_key: str = "pred",
     ) -> None:
@@ -539,6 +546,7 @@ class ProbabilityWriter(RowWriter):
         self.labels = list(labels)
         self.photo = photo
         self.pred_key = pred_key
+        self._to_photo = Invertd("heat", preprocessing, orig_keys="image", nearest_interp=False)
         self.saliency = Saliency(network, len(self.labels)) if check_flag("saliency", saliency) else None
 
     def _write(self, data: Mapping[str, Any]) -> None:
@@ -558,15 +566,22 @@ class ProbabilityWriter(RowWriter):
             both = np.concatenate([photo, heat_overlay(photo, heat)], axis=1)
             text = f"{self.labels[label]} {probability[label]:.2f}"
             self.results.write(row["overlay"], encode_picture(caption(both, text.encode("ascii", "replace").decode())))
+            row["saliency"] = f"{data['output_name']}_saliency.png"
+            self.results.write(row["saliency"], encode_picture(self._on_photo(heat, data["image"]), ".png"))
         row["note"] = data.get("note", "")
         self.results.add_row(row)
+
+    def _on_photo(self, heat: NDArray[np.float32], image: torch.Tensor) -> NDArray[np.uint8]:
+        """Bring a map from the geometry of the network's input to the photo's own, in grey levels, and reduce it."""
+        whole = self._to_photo({"heat": MetaTensor(from_picture(heat)), "image": image})["heat"]
+        levels = np.rint(to_picture(torch.as_tensor(whole)) * 255).astype(np.uint8)
+        return reduced(levels, _SALIENCY_SIDE)
 
 
 class PatientTable:
     """At the end of a run of inference writes ``patients.csv``: a row for each patient in ODIR's submission format.
 
-    It is made of all rows of ``results.csv`` that name a patient, those of earlier runs too. Attach it after the
-    writer of the rows.
+    `common.patients.write_patients` says of what it is made. Attach it after the writer of the rows.
 
     Args:
         results: the folder of the results.
@@ -576,7 +591,6 @@ class PatientTable:
     def __init__(self, results: ResultFolder, labels: Sequence[str]) -> None:
         self.results = results
         self.labels = list(labels)
-        self.logger = logging.getLogger(type(self).__name__)
 
     def attach(self, engine: Engine) -> None:
         """Register with the evaluator."""
@@ -584,18 +598,4 @@ class PatientTable:
 
     def __call__(self, engine: Engine) -> None:
         """Write it, where any patient is known."""
-        path = self.results.folder / RESULTS
-        if not path.is_file():
-            return
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        known = [row for row in rows if row["patient"]]
-        if not known:
-            (self.results.folder / PATIENTS).unlink(missing_ok=True)
-            return
-        if len(known) < len(rows):
-            self.logger.warning(
-                f"{len(rows) - len(known)} of {len(rows)} photos are of no known patient: {PATIENTS} leaves them out."
-            )
-        values = [(row["patient"], {label: float(row[f"p_{label}"]) for label in self.labels}) for row in known]
-        self.results.write(PATIENTS, patient_table(patient_rows(values, self.labels), self.labels))
+        write_patients(self.results, [{label: f"p_{label}" for label in self.labels}])

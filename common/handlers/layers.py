@@ -46,7 +46,7 @@ class LayerWriter(ResultWriter):
     Args:
         *args: as for `ResultWriter`; the structures are the layers, and ``pred`` is the label map ``(1, W, H)``.
         boundaries_key: boundaries ``(8, W)``.
-        pixel_size: micrometres per row, or None when it is not known.
+        pixel_size: micrometres per row of B-scans whose item has no ``axial_scale``, or None when it is not known.
         **kwargs: as for `ResultWriter`.
     """
 
@@ -56,13 +56,14 @@ class LayerWriter(ResultWriter):
         super().__init__(*args, **kwargs)
         self.boundaries_key = boundaries_key
         self.pixel_size = pixel_size
-        self._figures = _Figures(pixel_size) if self.figure else None
+        self._figures = _Figures() if self.figure else None
 
     def _write(self, data: Mapping[str, Any]) -> None:
         name = data["output_name"]
         labels = to_picture(data[self.pred_key])
         boundaries = torch.as_tensor(data[self.boundaries_key]).cpu().numpy()
         scan = to_picture(data[self.photo_key])
+        pixel_size = data.get("axial_scale", self.pixel_size)
         row: dict[str, Any] = {"image": data["name"], "labels": f"{name}_labels.png"}
         self.results.write(row["labels"], encode_label_map(labels))
         if self.save_probability:
@@ -75,9 +76,9 @@ class LayerWriter(ResultWriter):
         self.results.write(row["overlay"], encode_picture(drawn))
         if self._figures is not None:
             row["figure"] = f"{name}_figure.jpg"
-            self.results.write(row["figure"], self._figures.draw(scan, drawn, boundaries))
+            self.results.write(row["figure"], self._figures.draw(scan, drawn, boundaries, pixel_size))
         row["profile"] = f"{name}_profile.csv"
-        self.results.write(row["profile"], profile_table(boundaries, self.pixel_size))
+        self.results.write(row["profile"], profile_table(boundaries, pixel_size))
         row["volume"] = data["volume"]
         row.update(data.get(self.biomarker_key, {}))
         row["note"] = data.get("note", "")
@@ -114,13 +115,9 @@ class _Figures:
     """Draws B-scan, overlay, and the thickness of each layer along the B-scan, as JPEG.
 
     Most of the time goes to the axes, ticks and legend, so they are kept from one B-scan to the next.
-
-    Args:
-        pixel_size: micrometres per row, or None when it is not known.
     """
 
-    def __init__(self, pixel_size: float | None) -> None:
-        self.scale = 1.0 if pixel_size is None else pixel_size
+    def __init__(self) -> None:
         self.figure = Figure(figsize=(12, 7), dpi=80)
         self.canvas = FigureCanvasAgg(self.figure)
         self.profile = self.figure.add_axes((0.06, 0.09, 0.8, 0.4))
@@ -128,19 +125,28 @@ class _Figures:
             layer: self.profile.plot([], label=layer, color=[value / 255 for value in COLOURS[layer]])[0]
             for layer in LAYERS
         }
-        unit = "px" if pixel_size is None else "µm"
-        self.profile.set(xlabel="column (px)", ylabel=f"thickness ({unit})")
+        self.profile.set(xlabel="column (px)")
         self.profile.grid(alpha=0.3)
         self.profile.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
 
-    def draw(self, scan: NDArray[np.uint8], drawn: NDArray[np.uint8], boundaries: Floats) -> bytes:
-        """Draw one B-scan ``(H, W)`` with its overlay ``(h, w, 3)`` and boundaries ``(8, W)``."""
+    def draw(
+        self, scan: NDArray[np.uint8], drawn: NDArray[np.uint8], boundaries: Floats, pixel_size: float | None
+    ) -> bytes:
+        """Draw one B-scan ``(H, W)`` with its overlay ``(h, w, 3)`` and boundaries ``(8, W)``.
+
+        Args:
+            scan: the B-scan.
+            drawn: its overlay.
+            boundaries: its boundaries.
+            pixel_size: micrometres per row, or None when it is not known.
+        """
         thickness = layer_thickness(boundaries)
         for layer, line in self.lines.items():
-            line.set_data(np.arange(boundaries.shape[1]), thickness[layer] * self.scale)
+            line.set_data(np.arange(boundaries.shape[1]), thickness[layer] * (pixel_size or 1.0))
         self.profile.relim()
         self.profile.autoscale()
-        self.profile.set(xlim=(0, boundaries.shape[1] - 1), ylim=(0, None))
+        unit = "px" if pixel_size is None else "µm"
+        self.profile.set(ylabel=f"thickness ({unit})", xlim=(0, boundaries.shape[1] - 1), ylim=(0, None))
         self.canvas.draw()
         picture = np.array(self.canvas.buffer_rgba(), dtype=np.uint8)[..., :3]
         height, width = picture.shape[:2]

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from common.biomarkers.layers import LAYERS
-from common.examine.report import label_of
+from common.examine.report import HEAT_COLOURS, css, label_of
 from common.examine.shown import SOURCES, Shown, shown_as
-from common.examine.thumbnails import colour_of
+from common.examine.thumbnails import colour_of, heat_layer, is_saliency, saliency_name
 from common.pictures import encode_picture, reduce_picture, reduced
 from common.pixels import read_pixels
 
@@ -36,7 +36,7 @@ _GROUPS = {
     "vessel": "Vessels",
     **dict.fromkeys(("disc", "cup", "cdr", "rim", "ddls", "isnt"), _DISC_CUP),
     **dict.fromkeys(("exudate", "haemorrhage", "lesion", "lesions"), "Lesions"),
-    **dict.fromkeys(("eye", "fov", "width", "height", "pixel"), _PHOTO),
+    **dict.fromkeys(("eye", "fov", "width", "height", "pixel", "axial", "lateral"), _PHOTO),
     _HQSAM: f"{_DISC_CUP}, by HQ-SAM",
 }
 _LAYER_NAMES = {layer.lower().replace("-", "_"): layer for layer in LAYERS} | {"retina": "Retina"}
@@ -47,22 +47,29 @@ Address = Callable[[Path], str]
 
 @dataclass(frozen=True)
 class Layer:
-    """One structure on a picture.
+    """One structure on a picture, or a map of saliency.
 
     Attributes:
-        key: of the structure, as in the names of the masks.
+        key: of the structure, as in the names of the masks; of a map as `common.examine.thumbnails.saliency_key` says.
         picture: transparent PNG in the structure's colour.
-        colour: RGB.
+        colour: as CSS.
     """
 
     key: str
     picture: Path
-    colour: tuple[int, int, int]
+    colour: str
+
+    @property
+    def heat(self) -> bool:
+        """Whether it is a map of saliency, which hides what is below."""
+        return is_saliency(self.key)
 
     @property
     def name(self) -> str:
         """The structure in words."""
         structure = self.key.removeprefix(f"{_HQSAM}_")
+        if is_saliency(self.key):
+            return saliency_name(self.key)
         name = _STRUCTURES.get(structure, structure if structure in LAYERS else structure.capitalize())
         return name if structure == self.key else f"{name} (HQ-SAM)"
 
@@ -75,11 +82,18 @@ class Chances:
         title: of the bundle.
         performance: what was measured of it, in words.
         percents: label and its probability in percent.
+        saliency: the layer that shows what speaks for the most probable label, in words; empty where there is none.
     """
 
     title: str
     performance: str
     percents: Sequence[tuple[str, float]]
+    saliency: str = ""
+
+    @property
+    def most(self) -> str:
+        """The most probable label."""
+        return max(self.percents, key=lambda percent: percent[1])[0]
 
 
 @dataclass(frozen=True)
@@ -163,7 +177,8 @@ def draw_layers(
     Args:
         card: what is shown of the picture.
         pixels: ``(H, W)`` or ``(H, W, 3)``, uint8.
-        masks: structure to mask file of the same size; ``labels`` is a label map of the layers of the retina.
+        masks: structure to mask file of the same size; ``labels`` is a label map of the layers of the retina. A map of
+            saliency may be smaller.
         folder: where to write.
         max_side: longer side of what is written, at most.
 
@@ -175,11 +190,16 @@ def draw_layers(
     base = folder / "photo.jpg"
     base.write_bytes(encode_picture(picture))
     layers = []
-    for key, mask in _structures(masks).items():
-        layer = Layer(key, folder / f"{key}.png", colour_of(key))
+    heats = {key: path for key, path in masks.items() if is_saliency(key)}
+    for key, mask in _structures({key: path for key, path in masks.items() if key not in heats}).items():
+        layer = Layer(key, folder / f"{key}.png", css(colour_of(key)))
         tint = Image.new("RGB", size, layer.colour)
         tint.putalpha(Image.fromarray(reduce_picture(mask.astype(np.uint8) * np.uint8(255), size)))
         tint.save(layer.picture, compress_level=3)
+        layers.append(layer)
+    for key, path in heats.items():
+        layer = Layer(key, folder / f"{key}.png", HEAT_COLOURS)
+        layer.picture.write_bytes(heat_layer(read_pixels(path)))
         layers.append(layer)
     return replace(card, base=base, size=size, layers=layers)
 

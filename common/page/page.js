@@ -2,12 +2,19 @@
 // run, so it is the component that listens. What the user has set stays as it is when another picture is looked at.
 const stages = (name) => element.querySelectorAll(`[data-layer="${CSS.escape(name)}"]`);
 
+function show(name, on) {
+    for (const layer of stages(name)) layer.classList.toggle("rb-off", !on);
+    for (const box of element.querySelectorAll(`[data-switch="${CSS.escape(name)}"]`)) box.checked = on;
+}
+
 element.addEventListener("input", ({ target }) => {
     if (target.dataset.switch !== undefined) {
-        for (const layer of stages(target.dataset.switch)) layer.classList.toggle("rb-off", !target.checked);
-        for (const other of element.querySelectorAll(`[data-switch="${CSS.escape(target.dataset.switch)}"]`)) {
-            other.checked = target.checked;
+        const on = target.checked;
+        // Two maps of saliency on one another cannot be read.
+        if (on && target.dataset.heat !== undefined) {
+            for (const box of element.querySelectorAll("[data-heat]")) show(box.dataset.switch, false);
         }
+        show(target.dataset.switch, on);
     }
     if (target.dataset.opacity !== undefined) {
         element.querySelector(".rb-results").style.setProperty("--rb-opacity", target.value / 100);

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from common.errors import SettingError
 from common.examine import Examination, Examiner
 from common.examine.folder import LOCK, file_columns, read_rows
 from common.examine.inputs import SUFFIXES
 from common.examine.report import about
+from common.examine.thumbnails import saliency_key, saliency_name
 from common.page.cards import Card, Chances, chances_of, draw_layers
 from common.pixels import read_pixels
 from common.results import FAILURES, RESULTS
@@ -74,6 +73,7 @@ class Runner:
         self._examiner = Examiner(bundles, device)
         self._about = {entry.name: about(entry) for entry in self._examiner.entries}
         self.bundles = list(self._about)
+        self.modalities = {entry.modality for entry in self._examiner.entries}
 
     def check(self, paths: Sequence[str | Path]) -> None:
         """Check how many files there are, and how large.
@@ -103,7 +103,7 @@ class Runner:
         self,
         paths: Sequence[str | Path],
         bundles: Sequence[str],
-        pixel_size: float | None,
+        scales: Mapping[str, float | None],
         folder: Path,
         progress: Progress | None = None,
     ) -> Outcome:
@@ -112,7 +112,8 @@ class Runner:
         Args:
             paths: the files; they are left as they are.
             bundles: names of the bundles to run, some of `bundles`.
-            pixel_size: micrometres per pixel of the fundus photos, if known.
+            scales: micrometres, if known, as of `common.examine.Examiner`: ``pixel_size``, ``axial_scale`` and
+                ``lateral_scale``.
             folder: an empty folder, which is filled.
             progress: told how many pictures are done, of how many, and the name of the last one.
 
@@ -122,8 +123,7 @@ class Runner:
         self.check(paths)
         if not bundles:
             raise SettingError(f"Nothing is chosen to be measured: choose some of {', '.join(self.bundles)}.")
-        if pixel_size is not None and not 0 < pixel_size < math.inf:
-            raise SettingError(f"{pixel_size} micrometres per pixel cannot be: give a number above 0, or none.")
+        examiner = self._examiner.only(bundles, **scales)
         output = folder / ARCHIVE
         output.mkdir()
         staged = _stage(paths, folder / "input")
@@ -133,10 +133,11 @@ class Runner:
             if Path(name).suffix.lower() not in SUFFIXES
         ]
         if len(cards) < len(staged):
-            run = self._examiner.only(bundles).run(_inputs(folder, staged, pixel_size), output)
+            # Never a list of the files: among them, a CSV file is taken for a table of paths.
+            run = examiner.run(folder / "input", output)
             for number, examination in enumerate(run, start=1):
                 card = _card(examination, folder / "shown" / str(number))
-                cards.append(replace(card, chances=self._chances(examination.row, run.folder.blocks)))
+                cards.append(replace(card, chances=self._chances(examination, run.folder.blocks)))
                 if progress is not None:
                     progress(number, run.total, examination.image)
             (output / LOCK).unlink(missing_ok=True)
@@ -148,10 +149,15 @@ class Runner:
         table = output / RESULTS
         return Outcome(cards, archive, table if table.is_file() else None)
 
-    def _chances(self, row: Mapping[str, Any], columns: Mapping[str, Sequence[str]]) -> list[Chances]:
+    def _chances(self, examination: Examination, columns: Mapping[str, Sequence[str]]) -> list[Chances]:
         """The probabilities of a row, by the bundles to which the columns belong."""
-        given = (chances_of(row, columns.get(name, ()), bundle) for name, bundle in self._about.items())
-        return [chances for chances in given if chances is not None]
+        found = []
+        for name, bundle in self._about.items():
+            chances = chances_of(examination.row, columns.get(name, ()), bundle)
+            if chances is not None:
+                saliency = saliency_name(saliency_key(name)) if name in examination.saliency else ""
+                found.append(replace(chances, saliency=saliency))
+        return found
 
 
 def _stage(paths: Sequence[str | Path], folder: Path) -> list[str]:
@@ -171,21 +177,6 @@ def _stage(paths: Sequence[str | Path], folder: Path) -> list[str]:
     return list(names.values())
 
 
-def _inputs(folder: Path, names: Sequence[str], pixel_size: float | None) -> Path:
-    """The input of an examination: the folder, or a table that says the pixel size, too.
-
-    Never a list of the files: among them, a CSV file is taken for a table of paths.
-    """
-    if pixel_size is None:
-        return folder / "input"
-    table = folder / "input.csv"
-    with table.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["path", "pixel_size"])
-        writer.writerows([f"input/{name}", pixel_size] for name in names if Path(name).suffix.lower() in SUFFIXES)
-    return table
-
-
 def _card(examination: Examination, folder: Path) -> Card:
     """Draw what is shown of an examination into a new folder."""
     row = {name: value for name, value in examination.row.items() if name not in file_columns(examination.row)}
@@ -195,4 +186,5 @@ def _card(examination: Examination, folder: Path) -> Card:
     folder.mkdir(parents=True)
     _, frame = split_address(examination.path)
     pixels = read_pixels(examination.path) if frame is None else read_scan(examination.path)
-    return draw_layers(card, pixels, examination.masks, folder)
+    heats = {saliency_key(bundle): path for bundle, path in examination.saliency.items()}
+    return draw_layers(card, pixels, {**examination.masks, **heats}, folder)

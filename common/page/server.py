@@ -32,6 +32,7 @@ from starlette.routing import Mount
 from common.bundles import find_bundle
 from common.errors import SettingError
 from common.examine import DISCLAIMER
+from common.examine.table import FUNDUS, OCT, SCALES
 from common.page.cards import results_html
 from common.page.runs import MEGABYTE, Outcome, Runner
 from common.page.workspace import Workspace
@@ -127,12 +128,15 @@ class _Page:
         files: list[str] | None,
         bundles: list[str],
         pixel_size: float | None,
+        axial_scale: float | None,
+        lateral_scale: float | None,
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008 - how Gradio is asked for it
     ) -> tuple[str, str, Any, Any]:
         """Examine the uploaded files: message, results, archive and table."""
         try:
-            outcome = self._run(files, bundles, pixel_size, request.session_hash, progress)
+            scales = (pixel_size, axial_scale, lateral_scale)
+            outcome = self._run(files, bundles, scales, request.session_hash, progress)
         except SettingError as error:
             return _message(str(error)), "", gr.update(visible=False), gr.update(visible=False)
         said = ""
@@ -144,7 +148,13 @@ class _Page:
         return said, results_html(outcome.cards, _address), archive, table
 
     def examine_by_api(
-        self, files: list[str], bundles: list[str], pixel_size: float | None, request: gr.Request
+        self,
+        files: list[str],
+        bundles: list[str],
+        pixel_size: float | None,
+        axial_scale: float | None,
+        lateral_scale: float | None,
+        request: gr.Request,
     ) -> tuple[list[dict[str, Any]], str]:
         """Examine fundus photos or OCT B-scans.
 
@@ -152,6 +162,8 @@ class _Page:
             files: the photos or B-scans.
             bundles: names of the bundles to run.
             pixel_size: micrometres per pixel of fundus photos, 0 where it is not known.
+            axial_scale: micrometres per row of B-scans, 0 where it is not known.
+            lateral_scale: micrometres per column of B-scans, 0 where it is not known.
             request: who asks; Gradio gives it.
 
         Returns:
@@ -159,7 +171,7 @@ class _Page:
             masks, overlays and tables.
         """
         try:
-            outcome = self._run(files, bundles, pixel_size, request.session_hash, None)
+            outcome = self._run(files, bundles, (pixel_size, axial_scale, lateral_scale), request.session_hash, None)
         except SettingError as error:
             raise gr.Error(str(error), print_exception=False) from error
         return [
@@ -171,18 +183,20 @@ class _Page:
         self,
         files: Sequence[str] | None,
         bundles: Sequence[str],
-        pixel_size: float | None,
+        scales: Sequence[float | None],
         session: str,
         progress: gr.Progress | None,
     ) -> Outcome:
         self.workspace.claim(session, files or [])
+        names = [name for names in SCALES.values() for name in names]
+        known = {name: scale or None for name, scale in zip(names, scales, strict=True)}
 
         def tell(done: int, count: int, name: str) -> None:
             if progress is not None:
                 progress((done, count), desc=name, unit="files")
 
         with self.workspace.run_folder(session) as folder:
-            return self.runner.run(files or [], bundles, pixel_size or None, folder, tell)
+            return self.runner.run(files or [], bundles, known, folder, tell)
 
     def leave(self, request: gr.Request) -> None:
         """Remove the files of a visitor who has gone."""
@@ -225,12 +239,28 @@ def _layout(page: _Page) -> gr.Blocks:
                     label="Measure",
                     elem_id="measures",
                 )
-                pixel_size = gr.Number(
-                    label="Micrometres per pixel",
-                    info="Of the fundus photos, for lengths in µm; 0: not known.",
-                    value=0,
-                    minimum=0,
-                )
+                with gr.Group(visible=FUNDUS in page.runner.modalities):
+                    pixel_size = gr.Number(
+                        label="Fundus photos: µm per pixel",
+                        info="For lengths in µm; 0: not known.",
+                        value=0,
+                        minimum=0,
+                    )
+                with gr.Group(visible=OCT in page.runner.modalities), gr.Row(elem_id="scan-scales"):
+                    axial_scale = gr.Number(
+                        label="B-scans: µm per row",
+                        info="For thickness in µm; 0: not known.",
+                        value=0,
+                        minimum=0,
+                        min_width=140,
+                    )
+                    lateral_scale = gr.Number(
+                        label="B-scans: µm per column",
+                        info="For the central millimetre; 0: not known.",
+                        value=0,
+                        minimum=0,
+                        min_width=140,
+                    )
                 run = gr.Button("Examine", variant="primary", elem_id="examine")
                 clear = gr.Button("Remove my files", size="sm")
             with gr.Column(scale=5, min_width=300):
@@ -246,6 +276,7 @@ def _layout(page: _Page) -> gr.Blocks:
                     apply_default_css=False,
                     elem_id="results",
                 )
+        asked = [files, bundles, pixel_size, axial_scale, lateral_scale]
         shown = [message, results, archive, table]
         private: dict[str, Any] = {"api_visibility": "private"}
         quick: dict[str, Any] = {**private, "concurrency_limit": None, "show_progress": "hidden"}
@@ -253,13 +284,11 @@ def _layout(page: _Page) -> gr.Blocks:
         files.upload(page.take, files, [files, message], **quick)
         photo.click(page.take_photo, None, [files, message], **quick)
         scan.click(page.take_scan, None, [files, message], **quick)
-        running = run.click(
-            page.show, [files, bundles, pixel_size], shown, **private, **networks, show_progress_on=results
-        )
+        running = run.click(page.show, asked, shown, **private, **networks, show_progress_on=results)
         clear.click(page.clear, None, [files, *shown], **quick, cancels=running)
         gr.Button(visible=False).click(
             page.examine_by_api,
-            [files, bundles, pixel_size],
+            asked,
             [gr.JSON(visible=False, label="results"), gr.File(visible=False, label="archive")],
             api_name="examine",
             **networks,

@@ -523,8 +523,8 @@ class LayerBiomarkersd(MapTransform):
 
     Args:
         keys: the boundaries.
-        pixel_size: micrometres per row, or None when it is not known.
-        lateral_scale: micrometres per column, or None when it is not known.
+        pixel_size: micrometres per row of B-scans whose item has no ``axial_scale``, or None when it is not known.
+        lateral_scale: micrometres per column of those whose item has no ``lateral_scale``, or None.
 
     Raises:
         SettingError: a scale is no positive number.
@@ -544,7 +544,8 @@ class LayerBiomarkersd(MapTransform):
         d = dict(data)
         for key in self.key_iterator(d):
             boundaries = torch.as_tensor(d[key]).cpu().numpy()
-            found = layer_biomarkers(boundaries, self.pixel_size, self.lateral_scale)
+            scales = d.get("axial_scale", self.pixel_size), d.get("lateral_scale", self.lateral_scale)
+            found = layer_biomarkers(boundaries, *scales)
             d["biomarkers"] = {**d.get("biomarkers", {}), **found.values}
             d["note"] = "; ".join(part for part in (str(d.get("note", "")), *found.notes) if part)
         return d

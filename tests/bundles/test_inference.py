@@ -150,10 +150,9 @@ def test_the_table_has_a_row_of_probabilities_for_each_photo(bundle: Bundle, inf
     rows = inferred.table()
 
     assert [row["image"] for row in rows] == sorted(PHOTOS)
-    assert list(rows[0]) == ["image", "patient", "eye", *(f"p_{label}" for label in bundle.labels), "overlay", "note"]
-    for row in rows:
-        probabilities = [float(row[f"p_{label}"]) for label in bundle.labels]
-        assert all(0 < p < 1 for p in probabilities)
+    probabilities = [f"p_{label}" for label in bundle.labels]
+    assert list(rows[0]) == ["image", "patient", "eye", *probabilities, "overlay", "saliency", "note"]
+    assert all(0 < float(row[column]) < 1 for row in rows for column in probabilities)
 
 
 @pytest.mark.classification
@@ -189,6 +188,19 @@ def test_the_overlay_shows_photo_and_saliency(bundle: Bundle, inferred: Output) 
 
 
 @pytest.mark.classification
+@pytest.mark.parametrize("name", PHOTOS)
+def test_the_saliency_lies_where_the_mark_does(bundle: Bundle, inferred: Output, photos: Photos, name: str) -> None:
+    with Image.open(inferred.folder / inferred.row(name)["saliency"]) as opened:
+        heat = np.asarray(opened).astype(float)
+    mark = photos.marks[name].mark
+
+    assert heat.shape == mark.shape
+    assert heat.max() == pytest.approx(255, abs=8)
+    turned = [mark[::-1], mark[:, ::-1], mark[::-1, ::-1]]
+    assert heat[mark].mean() > 2 * max(heat[other & ~mark].mean() for other in turned)
+
+
+@pytest.mark.classification
 def test_without_saliency_there_are_no_pictures(
     bundle: Bundle,
     photos: Photos,
@@ -202,7 +214,8 @@ def test_without_saliency_there_are_no_pictures(
 
     found = output_of(tmp_path)
     assert set(found.files()) == {"results.csv", "run.json"}
-    kept = [{name: value for name, value in row.items() if name != "overlay"} for row in inferred.table()]
+    pictures = ("overlay", "saliency")
+    kept = [{name: value for name, value in row.items() if name not in pictures} for row in inferred.table()]
     assert found.table() == kept
 
 

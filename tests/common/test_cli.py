@@ -214,6 +214,42 @@ def test_a_wrong_setting_is_one_sentence(
     assert "Traceback" not in error
 
 
+def test_a_refused_run_does_no_damage(
+    installed: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, output = tmp_path / "in", tmp_path / "out"
+    shutil.copytree(photos, folder)
+    (folder / "broken.png").write_bytes(b"")
+    (folder / "notes.txt").write_text("no photo")
+    assert main(["infer", NAME, str(folder), str(output)]) == 0
+    mask, other = sorted(output.glob("*_vessel.png"))
+    mask.unlink()
+    before = hashes(output)
+    assert "failures.csv" in before
+
+    (tmp_path / "table.csv").write_text("image,eye\nabsent.png,OD\n")
+    (tmp_path / "bad.pt").write_bytes(b"no weights")
+    refused = {
+        "other settings": [str(folder), "--threshold", "0.4"],
+        "dataset_dir was": [str(photos)],
+        "does not exist": [str(tmp_path / "nothing")],
+        "is now": [str(folder), "--table_path", str(tmp_path / "table.csv")],
+        "bad.pt": [str(folder), "--ckpt_path", str(tmp_path / "bad.pt")],
+        "bad.pt is no checkpoint": [str(folder), "--ckpt_path", str(tmp_path / "bad.pt"), "--overwrite"],
+        "no row of the photo": [str(folder), "--table_path", str(tmp_path / "table.csv"), "--overwrite"],
+    }
+    for said, (given, *flags) in refused.items():
+        assert main(["infer", NAME, given, str(output), *flags]) == 2
+        assert said in capsys.readouterr().err
+        assert hashes(output) == before, said
+
+    assert main(["infer", NAME, str(folder), str(output)]) == 0
+    assert mask.is_file()
+    assert {name: digest for name, digest in hashes(output).items() if name == other.name} == {
+        other.name: before[other.name]
+    }
+
+
 def test_exit_code_tells_whether_all_failed(
     installed: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

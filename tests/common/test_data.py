@@ -109,6 +109,8 @@ def test_photos_of_a_folder(tmp_path: Path) -> None:
     items = list_photos(tmp_path / "in", results)
     assert sorted(item["name"] for item in items) == ["a..b.bmp", "b.JPG", "sub/a.png", "sub/deep er/ü.tif"]
     assert all(Path(item["image"]).is_file() for item in items)
+    assert not results.failures.exists()
+    results.start()
     assert "notes.txt,list," in results.failures.read_text()
     assert "b_overlay" not in results.failures.read_text()
 
@@ -134,7 +136,10 @@ def test_output_names_do_not_depend_on_what_is_done(tmp_path: Path) -> None:
 
 
 def names_of(folder: Path, output: Path) -> list[str]:
-    return [item["name"] for item in list_photos(folder, ResultFolder(output))]
+    results = ResultFolder(output)
+    names = [item["name"] for item in list_photos(folder, results)]
+    results.start()
+    return names
 
 
 def failures_of(output: Path) -> dict[str, str]:
@@ -414,6 +419,7 @@ def test_b_scans_of_volumes_and_folders(tmp_path: Path) -> None:
     assert by_name["visit/eye.mat#03"]["output_name"] == "visit/eye_03"
     assert by_name["visit/frame_1.png"]["volume"] == "visit"
     assert by_name["single.tif"]["volume"] == "."
+    results.start()
     with (tmp_path / "out" / "failures.csv").open(encoding="utf-8", newline="") as file:
         failures = {row["image"]: row for row in csv.DictReader(file)}
     assert failures["notes.txt"]["reason"] == "its suffix is not that of a B-scan"

@@ -88,7 +88,39 @@ def test_row_without_its_file_is_done_again(tmp_path: Path) -> None:
     (tmp_path / "a_vessel.png").unlink()
     again = ResultFolder(tmp_path)
     assert again.done == {"b.jpg"}
+    again.start()
     assert [row["image"] for row in rows_of(again.results)] == ["b.jpg"]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_nothing_is_touched_before_the_run_starts(tmp_path: Path) -> None:
+    earlier = ResultFolder(tmp_path / "out", settings=SETTINGS)
+    fill(earlier, "a", "b")
+    earlier.add_failure("c.jpg", "read", "is empty")
+    with earlier.results.open("ab") as file:
+        file.write(b"half a ro")
+    (tmp_path / "out" / "a_vessel.png").unlink()
+    before = contents(tmp_path / "out")
+
+    again = ResultFolder(tmp_path / "out", settings=SETTINGS)
+    again.bind_input(tmp_path)
+    again.list_failure("d.txt", "list", "its suffix is not that of a photo")
+    ResultFolder(tmp_path / "out", overwrite=True, settings={})
+    with pytest.raises(SettingError, match="other settings"):
+        ResultFolder(tmp_path / "out", settings={**SETTINGS, "threshold": 0.4})
+    assert contents(tmp_path / "out") == before
+    assert (again.done, again.earlier_rows, again.failed) == ({"b.jpg"}, 1, 0)
+
+    again.start()
+    assert [row["image"] for row in rows_of(again.results)] == ["b.jpg"]
+    assert [row["image"] for row in rows_of(again.failures)] == ["d.txt"]
+    assert again.failed == 1
+    again.add_failure("c.jpg", "read", "is empty")
+    again.start()
+    assert [row["image"] for row in rows_of(again.failures)] == ["d.txt", "c.jpg"]
 
 
 SETTINGS = {"ckpt_path": "model.pt", "threshold": 0.5, "pixel_size": None, "save_probability": False}
@@ -227,7 +259,9 @@ def test_failures_begin_anew(tmp_path: Path) -> None:
     assert rows_of(results.failures) == [{"image": "a.jpg", "stage": "read", "reason": "is empty, really"}]
     assert "1 failed" in results.summary()
     assert str(results.failures) in results.summary()
-    ResultFolder(tmp_path)
+    again = ResultFolder(tmp_path)
+    assert results.failures.exists()
+    again.start()
     assert not results.failures.exists()
 
 

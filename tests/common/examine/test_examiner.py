@@ -141,10 +141,10 @@ def test_what_a_table_says(examiner: Examiner, tmp_path: Path, draw_photo: Draw,
     draw_scan(tmp_path / "b.png", 2)
     draw_scan(tmp_path / "c.png", 3)
     lines = [
-        "path,patient,eye,age,sex,pixel_size,modality",
-        "a.png,007,left,60,m,8,",
-        "b.png,7,,,,8,",
-        "c.png,,,,,,fundus",
+        "path,patient,eye,age,sex,pixel_size,axial_scale,lateral_scale,modality",
+        "a.png,007,left,60,m,8,3.5,,",
+        "b.png,7,,,,8,3.5,12,",
+        "c.png,,,,,,,,fundus",
     ]
     (tmp_path / "t.csv").write_text("\n".join(lines))
     assert [one.failure for one in examiner.run(tmp_path / "t.csv", tmp_path / "out")] == [None] * 3
@@ -158,8 +158,29 @@ def test_what_a_table_says(examiner: Examiner, tmp_path: Path, draw_photo: Draw,
     ]
     assert float(one["vessel_calibre_mean_um"]) == pytest.approx(8 * float(one["vessel_calibre_mean_px"]), rel=1e-5)
     assert two["modality"] == "oct"
-    assert two["note"] == "the table's pixel_size is that of fundus photos and was not used"
+    assert "the table's axial_scale is that of B-scans and was not used" in one["note"]
+    assert "the table's pixel_size is that of fundus photos and was not used" in two["note"]
+    assert [two[name] for name in ("axial_scale_um", "lateral_scale_um")] == ["3.5", "12"]
+    for statistic in ("mean", "max"):
+        found = [float(two[f"retina_thickness_{statistic}_{unit}"]) for unit in ("um", "px")]
+        assert found[0] == pytest.approx(3.5 * found[1], rel=1e-5)
+    assert "retina_thickness_um" in (tmp_path / "out" / two["profile"]).read_text().partition("\n")[0]
     assert three["modality"] == "fundus"
+
+
+def test_scales_of_a_run(examiner: Examiner, tmp_path: Path, draw_photo: Draw, draw_scan: Draw) -> None:
+    draw_photo(tmp_path / "in" / "a.png", 1)
+    draw_scan(tmp_path / "in" / "b.png", 2)
+    part = examiner.only(["disc_cup_segmentation", "oct_layer_segmentation"], pixel_size=8.0, axial_scale=3.5)
+    one, two = part.run(tmp_path / "in", tmp_path / "out")
+    assert one.row["pixel_size_um"] == 8
+    assert one.row["disc_diameter_vertical_um"] == pytest.approx(8 * one.row["disc_diameter_vertical_px"])
+    assert two.row["retina_thickness_mean_um"] == pytest.approx(3.5 * two.row["retina_thickness_mean_px"])
+    assert "was not used" not in one.row["note"] + two.row["note"]
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["settings"]["axial_scale"] == 3.5
+    assert examiner.scales["axial_scale"] is None
+    with pytest.raises(SettingError, match="lateral_scale is 0; give the micrometres"):
+        examiner.only(["oct_layer_segmentation"], lateral_scale=0)
 
 
 def test_some_of_the_bundles(examiner: Examiner, tmp_path: Path, draw_photo: Draw) -> None:
@@ -343,6 +364,57 @@ def test_a_missing_file_is_made_again(draw_photo: Draw, examiner: Examiner, tmp_
 def test_other_settings_are_refused(settings: Settings, examined: Path, mixed: Path) -> None:
     with pytest.raises(SettingError, match=r"pixel_size was null and is now 7\.5"):
         Examiner(BUNDLES, "cpu", 7.5, settings=settings).run(mixed, examined)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_refused_run_does_no_damage(
+    settings: Settings, draw_photo: Draw, examiner: Examiner, mixed: Path, tmp_path: Path
+) -> None:
+    inputs, output = tmp_path / "in", tmp_path / "out"
+    draw_photo(inputs / "a.png", 1)
+    draw_photo(inputs / "b.png", 2)
+    (inputs / "empty.png").write_bytes(b"")
+
+    def broken(*_: Any) -> None:
+        raise RuntimeError("out of order")
+
+    # Every photo has a row, and is to be done again.
+    hook = examiner._loaded["vessel_segmentation"].runner.network.register_forward_pre_hook(broken)
+    try:
+        list(examiner.run(inputs, output))
+    finally:
+        hook.remove()
+    with (output / "results.csv").open("ab") as file:
+        file.write(b"half a ro")
+    before = contents(output)
+    assert len(rows_of(output)) == 3
+    (tmp_path / "wrong.csv").write_text("path,patients\nin/a.png,1\n")
+
+    def other_settings() -> Any:
+        return Examiner(BUNDLES, "cpu", 7.5, settings=settings).run(inputs, output)
+
+    refused: dict[str, Callable[[], Any]] = {
+        "pixel_size was null": other_settings,
+        "has results": lambda: examiner.run(inputs, output, resume=False),
+        "does not exist": lambda: examiner.run(tmp_path / "nothing", output),
+        "dataset_dir was": lambda: examiner.run(mixed, output),
+        "unknown column": lambda: examiner.run(tmp_path / "wrong.csv", output),
+        "unknown column 'patients'": lambda: examiner.run(tmp_path / "wrong.csv", output, overwrite=True),
+    }
+    for said, run in refused.items():
+        with pytest.raises(SettingError, match=said):
+            run()
+        assert contents(output) == before, said
+    first = examiner.run(inputs, output)
+    with pytest.raises(SettingError, match="Another run is writing"):
+        examiner.run(inputs, output)
+    assert contents(output) == before
+    assert [one.failure for one in first] == [None, None, "is empty (0 bytes)"]
+    assert [row["image"] for row in rows_of(output)] == ["a.png", "b.png"]
+    assert failures_of(output) == {"empty.png": "is empty (0 bytes)"}
 
 
 def test_results_of_another_command_are_refused(examiner: Examiner, mixed: Path, tmp_path: Path) -> None:

@@ -140,6 +140,7 @@ def test_a_table(photos: Path, tmp_path: Path) -> None:
     assert list(known[0].values()) == ["007", "OS", 61.5, "female", 7.5, "fundus"]
     assert list(known[1].values()) == [None] * 6
     assert list(known[2].values()) == ["8", None, 0, "male", None, "oct"]
+    results.start()
     assert results.failed == 1
     assert "missing.png,list,does not exist" in results.failures.read_text()
 
@@ -157,6 +158,10 @@ def test_a_table(photos: Path, tmp_path: Path) -> None:
         (["path,age", "a.png,nan"], "'nan' in the column 'age'"),
         (["path,sex", "a.png,x"], "'x' in the column 'sex'"),
         (["path,pixel_size", "a.png,0"], "'0' in the column 'pixel_size'"),
+        (
+            ["path,axial_scale", "a.png,-4"],
+            r"'-4' in the column 'axial_scale' of a\.png: give the micrometres of one row",
+        ),
         (["path,modality", "a.png,mri"], "'mri' in the column 'modality'"),
         (["path,eye", ",OD"], "a row without a 'path'"),
         (["path", "a.png", "./a.png"], r"two rows with the path '\./a\.png'"),
@@ -182,4 +187,5 @@ def test_other_files_are_failures(photos: Path, tmp_path: Path) -> None:
     (photos / "readme.txt").write_text("")
     results = ResultFolder(tmp_path / "out")
     assert len(list_inputs([photos / "readme.txt", photos / "a.png"], results)) == 1
+    results.start()
     assert "readme.txt,list,its suffix is not that of a photo or B-scan" in results.failures.read_text()

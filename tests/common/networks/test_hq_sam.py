@@ -319,7 +319,7 @@ def test_a_window_is_a_part_of_the_whole(network: HQSAM, image: torch.Tensor) ->
 
 
 def test_gradients_of_the_tokens_are_those_without_short_cuts(network: HQSAM) -> None:
-    transformer: Any = network.mask_decoder.transformer  # type: ignore[union-attr]
+    transformer: Any = network.mask_decoder.transformer
     torch.manual_seed(2)
     keys, position = torch.randn(2, 9, 256), torch.randn(1, 9, 256)
     tokens = torch.randn(4, 7, 256, requires_grad=True)

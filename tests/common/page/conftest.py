@@ -8,28 +8,24 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from playwright.sync_api import Browser, sync_playwright
+from monai.bundle import ConfigParser
 
 from common.bundles import BUNDLES
 from common.page import PageServer, PageSettings, build_app
 from common.phantoms import write_fundus_phantoms
 from common.pixels import read_pixels
 
-BUNDLE = "vessel_segmentation"
+BUNDLE, CLASSIFIER, SCANS = "vessel_segmentation", "dr_classification", "oct_layer_segmentation"
+_NETWORK = {"_target_": "Classifier", "in_shape": [3, 64, 64], "classes": 2, "channels": [8, 8], "strides": [2, 2]}
+SMALL: dict[str, dict[str, Any]] = {
+    CLASSIFIER: {"size": 64, "network_def": _NETWORK},
+    SCANS: {"columns": 96, "rows": 96},
+}
 MAX_FILES, MAX_MEGABYTES = 3, 1
-# As root, and without the many connections that the browser tries on its own.
-CHROMIUM_ARGUMENTS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 
 
 @dataclass(frozen=True)
@@ -51,17 +47,27 @@ class RunningPage:
 
 @pytest.fixture(scope="session")
 def _bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a copy of a bundle whose network takes what is dark in green for a vessel."""
+    """A folder with a bundle whose network takes what is dark in green for a vessel, and others with random weights."""
     folder = tmp_path_factory.mktemp("bundles")
-    shutil.copytree(BUNDLES / BUNDLE / "configs", folder / BUNDLE / "configs")
-    path = folder / BUNDLE / "configs" / "inference.json"
-    config = json.loads(path.read_text(encoding="utf-8"))
     network = {"_target_": "torch.nn.Conv2d", "in_channels": 3, "out_channels": 1, "kernel_size": 1}
-    path.write_text(json.dumps({**config, "diameter": 96, "window_size": 96, "network_def": network}), encoding="utf-8")
-    (folder / BUNDLE / "models").mkdir()
     weights = {"weight": torch.tensor([0.0, -1.0, 0.0]).view(1, 3, 1, 1), "bias": torch.tensor([-1.0])}
-    torch.save(weights, folder / BUNDLE / "models" / "model.pt")
+    _install(folder, BUNDLE, weights, diameter=96, window_size=96, network_def=network)
+    for name, small in SMALL.items():
+        torch.manual_seed(0)
+        network_def = _install(folder, name, {}, **small).get_parsed_content("network_def")
+        torch.save(network_def.state_dict(), folder / name / "models" / "model.pt")
     return folder
+
+
+def _install(folder: Path, name: str, weights: dict[str, torch.Tensor], **changed: Any) -> ConfigParser:
+    """Copy a bundle with another config and weights."""
+    shutil.copytree(BUNDLES / name / "configs", folder / name / "configs")
+    path = folder / name / "configs" / "inference.json"
+    config = {**json.loads(path.read_text(encoding="utf-8")), **changed}
+    path.write_text(json.dumps(config), encoding="utf-8")
+    (folder / name / "models").mkdir()
+    torch.save(weights, folder / name / "models" / "model.pt")
+    return ConfigParser(config)
 
 
 @pytest.fixture(scope="module")
@@ -93,18 +99,6 @@ def page(_served: RunningPage, _bundles: Path, monkeypatch: pytest.MonkeyPatch) 
 def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder = write_fundus_phantoms(tmp_path_factory.mktemp("photos"), 2, sizes=[(120, 150), (140, 130)])
     return sorted((folder / "image").iterdir())
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    names = ("chromium", "chromium-browser", "google-chrome")
-    path = next(filter(None, map(shutil.which, names)), None)
-    if path is None:
-        pytest.skip("there is no Chromium: install it (Debian: apt-get install chromium) to test the page in a browser")
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=path, args=list(CHROMIUM_ARGUMENTS))
-        yield running
-        running.close()
 
 
 @pytest.fixture(scope="session")

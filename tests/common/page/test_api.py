@@ -13,10 +13,12 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
+from common.phantoms import write_oct_phantoms
+
 if TYPE_CHECKING:
     from tests.common.page.conftest import RunningPage
 
-BUNDLE = "vessel_segmentation"
+BUNDLE, SCANS = "vessel_segmentation", "oct_layer_segmentation"
 CLIENTS = 20
 
 
@@ -24,12 +26,12 @@ def connect(page: RunningPage, folder: Path) -> Client:
     return Client(page.url, verbose=False, download_files=str(folder), httpx_kwargs={"timeout": 60})
 
 
-def call(client: Client, files: list[Path], bundles: list[str] | None = None, pixel_size: float = 0) -> Any:
+def call(client: Client, files: list[Path], bundles: list[str] | None = None, **scales: float) -> Any:
     return client.predict(
         files=[handle_file(str(file)) for file in files],
         bundles=[BUNDLE] if bundles is None else bundles,
-        pixel_size=pixel_size,
         api_name="/examine",
+        **scales,
     )
 
 
@@ -69,6 +71,13 @@ def test_endpoint(page: RunningPage, photos: list[Path], tmp_path: Path) -> None
         found = results[0]["results"]
         assert found["vessel_length_um"] == pytest.approx(8 * found["vessel_length_px"], rel=1e-4)
 
+        scan = write_oct_phantoms(tmp_path / "scans", 1, sizes=[(96, 128)], borders=["none"]) / "image"
+        results, _ = call(client, [*scan.iterdir(), photos[0]], [BUNDLE, SCANS], pixel_size=8, axial_scale=3.5)
+        found = results[[one["modality"] for one in results].index("oct")]["results"]
+        assert found["axial_scale_um"] == 3.5
+        assert found["retina_thickness_mean_um"] == pytest.approx(3.5 * found["retina_thickness_mean_px"], rel=1e-4)
+        assert not any("was not used" in one["results"]["note"] for one in results)
+
         for files, bundles, said in (
             ([], ["vessels"], "not in the list of choices"),
             (photos[:1], [], "Nothing is chosen"),
@@ -84,7 +93,7 @@ def test_endpoint(page: RunningPage, photos: list[Path], tmp_path: Path) -> None
 def test_files_of_the_computer_are_not_given(page: RunningPage, tmp_path: Path) -> None:
     secret = tmp_path / "secret.png"
     secret.write_bytes(b"secret")
-    data = {"data": [[{"path": str(secret), "meta": {"_type": "gradio.FileData"}}], [BUNDLE], 0]}
+    data = {"data": [[{"path": str(secret), "meta": {"_type": "gradio.FileData"}}], [BUNDLE], 0, 0, 0]}
     event = httpx.post(f"{page.url}/gradio_api/call/examine", json=data).json()["event_id"]
     answer = httpx.get(f"{page.url}/gradio_api/call/examine/{event}", timeout=60).text
     assert "event: error" in answer

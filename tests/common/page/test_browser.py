@@ -67,10 +67,16 @@ def test_photo_is_examined(
     expect(cards.nth(0)).to_be_visible()
     expect(cards.nth(1)).to_be_hidden()
     expect(cards.nth(0)).to_contain_text("Vessel density")
-    picture, layer = cards.nth(0).locator(".rb-stage img").all()
-    for image in (picture, layer):
+    picture, layer, heat = cards.nth(0).locator(".rb-stage img").all()
+    for image in (picture, layer, heat):
         expect(image).to_have_js_property("complete", True)
         assert image.evaluate("image => image.naturalWidth") == 150
+
+    expect(heat).to_be_hidden()
+    expect(cards.nth(0)).to_contain_text("Saliency (DR) (Grad-CAM, coarse) shows what speaks for DR")
+    cards.nth(0).get_by_label("Saliency (DR)").check()
+    expect(heat).to_be_visible()
+    expect(layer).to_be_visible()
 
     cards.nth(0).get_by_label("Opacity").fill("20")
     expect(layer).to_have_css("opacity", "0.2")
@@ -89,6 +95,20 @@ def test_photo_is_examined(
         rows = list(csv.DictReader(io.StringIO(archive.read("results.csv").decode("utf-8"))))
     assert [row["image"] for row in rows] == [photo.name for photo in photos]
     assert page.files()
+
+
+def test_scales(visitor: Page) -> None:
+    """The scale of the B-scans is that of the B-scans alone."""
+    visitor.get_by_label("B-scans: µm per row").fill("3.87")
+    visitor.get_by_label("B-scans: µm per column").fill("11.5")
+    visitor.get_by_label("Fundus photos: µm per pixel").fill("8")
+    visitor.get_by_role("button", name="Example B-scan").click()
+    expect(visitor.locator("tr.file")).to_have_count(1)
+    examine(visitor)
+    expect(visitor.locator(".rb-card")).to_contain_text("Thickness in µm")
+    expect(visitor.locator(".rb-card")).not_to_contain_text("was not used")
+    (row,) = csv.DictReader(io.StringIO(download(visitor, "#table").decode("utf-8")))
+    assert (row["axial_scale_um"], row["lateral_scale_um"], row["pixel_size_um"]) == ("3.87", "11.5", "")
 
 
 def test_example(visitor: Page) -> None:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from common.page.cards import Card, Chances, chances_of, draw_layers, results_html, show_value
-from common.pictures import encode_label_map, encode_mask
+from common.pictures import encode_label_map, encode_mask, encode_picture
 from common.pixels import read_pixels
 
 
@@ -47,6 +47,7 @@ def test_measures_have_names_units_and_groups() -> None:
             "gcl_ipl_thickness_max_um": 50.0,
             "p_DR": 0.25,
             "p_N": math.nan,
+            "axial_scale_um": 3.5,
             "vessel_segmentation_version": "0.1.0",
             "note": "",
         },
@@ -99,4 +100,24 @@ def test_layers_lie_where_the_masks_do(tmp_path: Path) -> None:
         pixels = np.asarray(Image.open(layer.picture))
         assert pixels.shape == (15, 20, 4)
         np.testing.assert_array_equal(pixels[..., 3] > 0, expected)
-        assert tuple(pixels[0, 0, :3]) == layer.colour
+        assert "#{:02x}{:02x}{:02x}".format(*pixels[0, 0, :3]) == layer.colour
+
+
+def test_saliency_lies_over_the_picture_and_is_off_at_first(tmp_path: Path) -> None:
+    heat = np.zeros((30, 40), np.uint8)
+    heat[:10, 20:] = 255
+    (tmp_path / "heat.png").write_bytes(encode_picture(heat, ".png"))
+    chances = Chances("Eyes", "AUC 0.9", [("N", 20.0), ("G, glaucoma", 60.0)], "Saliency (ODIR)")
+    card = Card("a.png", row={"p_N": 0.2}, chances=[chances])
+    picture = np.full((60, 80, 3), 90, np.uint8)
+    card = draw_layers(card, picture, {"saliency_odir": tmp_path / "heat.png"}, tmp_path)
+    (layer,) = card.layers
+    assert (layer.name, layer.heat) == ("Saliency (ODIR)", True)
+    pixels = np.asarray(Image.open(layer.picture).convert("RGBA"))
+    np.testing.assert_array_equal(pixels[..., 3] > 0, heat > 0)
+    assert pixels[0, -1, 0] > 2 * max(pixels[0, -1, 1:3])  # red
+    html = results_html([card], str)
+    assert "Saliency (ODIR) (Grad-CAM, coarse) shows what speaks for G, glaucoma." in html
+    assert 'class="rb-layer rb-off"' in html
+    assert "data-heat>" in html
+    assert " checked>" not in html
