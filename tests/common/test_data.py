@@ -472,6 +472,7 @@ def test_each_page_of_a_tiff_is_a_b_scan(tmp_path: Path, dtype: type) -> None:
     assert items[2]["output_name"] == "visit/eye_03"
     assert len({item["output_name"] for item in items}) == 12
     assert all("note" not in item for item in items)
+    results.start()
     assert "cut.tiff,read,breaks off after page" in results.failures.read_text(encoding="utf-8")
 
 

@@ -119,6 +119,7 @@ def test_a_tiff_that_breaks_off(tmp_path: Path) -> None:
 
     assert [item["name"] for item in items] == ["photo.tif", "text.tif"]
     assert "breaks off after page 1" in items[0]["note"]
+    results.start()
     assert results.failures.read_text().splitlines()[1:] == ["oct.tif,read,breaks off after page 1: get it again"]
 
 
