@@ -94,7 +94,7 @@ def build(
     validation: float = 0.2,
     test: float | str | None = None,
     exclude: Collection[str] = (),
-    without: str | Path | Collection[str | Path] = (),
+    without: str | Path | Collection[str | Path] | None = None,
     **options: Any,
 ) -> DataList:
     """Check a dataset and make its list, divided by patient.
@@ -128,6 +128,6 @@ def build(
         validation=validation,
         test=test,
         exclude=exclude,
-        without=without,
+        without=without or (),
         **options,
     )

@@ -155,13 +155,19 @@ def merge(
         [item["image"] for _, item in held_out],
     )
     if not entries["training"]:
-        raise DataListError(f"--leave_out {', '.join(leave_out)} leaves nothing for training")
+        raise DataListError("the lists leave nothing for training; name fewer of them in --leave_out")
     flat = [*((split, item) for split in SPLITS for item in entries[split]), *held_out]
     digests = in_parallel(lambda entry: digest(read(root / entry[1]["image"], _read)), flat)
-    check_leaks(
+    checked = [
         (split, item["patient"], item["image"], image_digest)
         for (split, item), image_digest in zip(flat, digests, strict=True)
-    )
+    ]
+    kept = len(flat) - len(held_out)
+    check_leaks(checked[:kept])
+    # What is held out is in no split of this list, and may be in another list's validation or test.
+    training = [entry for entry in checked[:kept] if entry[0] == "training"]
+    for split in SPLITS:
+        check_leaks([*training, *(entry for entry in checked[kept:] if entry[0] == split)])
     head = {
         "name": "+".join(names),
         "description": " ".join(source["description"] for source in sources),
@@ -307,6 +313,10 @@ def _assign(
     free = [index for index, item in enumerate(items) if item.split is None]
     if not free and all(item.split != "training" for item in items):
         raise DataListError("there are only test images, and none for training; add the training part of the release")
+    if not free and test:
+        raise DataListError(
+            f"--test {test:g}: every item has its split already, and none is left to divide; leave it out"
+        )
     if not free:
         return [item.split or "" for item in items]
     patients = {items[index].patient for index in free}

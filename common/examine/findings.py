@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from common.data import Failure
-from common.examine.folder import SALIENCY, THUMBNAIL, place_of
+from common.examine.folder import FAILED, SALIENCY, THUMBNAIL, place_of
 from common.examine.photos import Prepared
 from common.examine.table import FUNDUS, OCT, SCALES, Entry
 from common.examine.thumbnails import layers, saliency_key, thumbnail
@@ -123,7 +123,7 @@ class Findings:
     def fail(self, entry: Entry, failure: Failure) -> None:
         """Add that a bundle failed."""
         self.failures[entry.name] = failure
-        self.notes.append(f"{entry.name} failed: {failure.reason}")
+        self.notes.append(f"{entry.name}{FAILED}{failure.reason}")
 
     def add_thumbnails(self) -> None:
         """Add the small pictures of the report."""

@@ -17,6 +17,7 @@ from common.results import FAILURES, RESULTS, ResultFolder
 LOCK = ".lock"
 THUMBNAIL = "thumbnail"
 SALIENCY = "saliency"
+FAILED = " failed: "  # in a note, after the name of the bundle
 _FOLDERS = {
     "mask_": "masks",
     "labels": "masks",
@@ -25,6 +26,7 @@ _FOLDERS = {
     "profile": "profiles",
     SALIENCY: SALIENCY,
 }
+_WORDS = ("image", "patient", "volume", "note")
 
 
 def place_of(column: str, path: str, output_name: str, prefix: str, short: str) -> tuple[str, str]:
@@ -178,9 +180,9 @@ class ExaminationFolder(ResultFolder):
 
 
 def file_columns(row: Mapping[str, Any]) -> list[str]:
-    """The columns of a row that name files of the folder."""
-    starts = (*_FOLDERS.values(), "thumbnails", "files")
-    return [name for name, value in row.items() if str(value).startswith(tuple(f"{start}/" for start in starts))]
+    """The columns of a row that name files of the folder; what a user wrote may look like one, but names none."""
+    starts = tuple(f"{start}/" for start in (*_FOLDERS.values(), "thumbnails", "files"))
+    return [name for name, value in row.items() if name not in _WORDS and str(value).startswith(starts)]
 
 
 def _merged(known: list[str], new: list[str]) -> list[str]:

@@ -122,13 +122,16 @@ def _is_volume(path: Path, known: Mapping[str, Any]) -> bool:
         return suffix == VOLUME_SUFFIX
     if known.get("modality"):
         return bool(known["modality"] == OCT)
+    first = 1
     try:
-        if tiff_pages(path).count == 1:
+        pages = tiff_pages(path)
+        if pages.count == 1:
             return False
+        first = pages.pictures[0]
     except UnreadableImageError:
         pass  # its first page may still be that of a photo
     try:
-        return modality_of(read_pixels(path)) == OCT
+        return modality_of(read_pixels(path, first)) == OCT
     except UnreadableImageError:
         return False  # its failure is recorded when it is to be examined
 

@@ -24,7 +24,7 @@ import jinja2
 import numpy as np
 
 from common.biomarkers import LAYERS
-from common.examine.folder import SALIENCY, THUMBNAIL, ExaminationFolder, file_columns, read_rows
+from common.examine.folder import FAILED, SALIENCY, THUMBNAIL, ExaminationFolder, file_columns, read_rows
 from common.examine.shown import BY_COLUMN, SOURCES, Shown, first_shown, shown_as
 from common.examine.table import OCT, Entry
 from common.examine.thumbnails import colour_of, is_saliency, saliency_key, saliency_name
@@ -120,8 +120,12 @@ class _Totals:
                 self.values.setdefault(column, array("d")).append(float(row[column]))
 
     def common_notes(self, modality: str) -> set[str]:
-        """What the notes of all images of a modality say, if there are several: it is shown once, and not on each."""
-        return self._notes[modality] if self.counts[modality] > 1 else set()
+        """What the notes of all images of a modality say, if there are several: it is shown once, and not on each.
+
+        That a bundle failed is shown on each.
+        """
+        notes = self._notes[modality] if self.counts[modality] > 1 else set()
+        return {note for note in notes if FAILED not in note}
 
     @property
     def noted(self) -> int:

@@ -22,6 +22,7 @@ from common.scans import read_scan, split_address
 
 ARCHIVE = "retina_results"
 MEGABYTE = 1024**2
+PICTURES_PER_FILE = 10  # on average: a file may be a volume, and visitors wait for one another
 Progress = Callable[[int, int, str], None]
 
 
@@ -118,7 +119,7 @@ class Runner:
             progress: told how many pictures are done, of how many, and the name of the last one.
 
         Raises:
-            SettingError: as `check`, or a choice is none.
+            SettingError: as `check`, or a choice is none, or the files hold too many pictures.
         """
         self.check(paths)
         if not bundles:
@@ -135,6 +136,12 @@ class Runner:
         if len(cards) < len(staged):
             # Never a list of the files: among them, a CSV file is taken for a table of paths.
             run = examiner.run(folder / "input", output)
+            most = PICTURES_PER_FILE * self.max_files
+            if run.total > most:
+                run.close()
+                raise SettingError(
+                    f"These files hold {run.total} pictures, and at most {most} are taken at once: choose fewer files."
+                )
             for number, examination in enumerate(run, start=1):
                 card = _card(examination, folder / "shown" / str(number))
                 cards.append(replace(card, chances=self._chances(examination, run.folder.blocks)))

@@ -103,7 +103,7 @@ def write_results(study: optuna.Study, space: Space, settings: Mapping[str, Any]
     best = best_trial(study)
     if best is not None:
         overrides = outer_first({**settings, **space.overrides(best.params)})
-        _write(folder / "best.json", json.dumps(overrides, indent=4) + "\n")
+        _write(folder / "best.json", json.dumps(overrides, indent=4, default=str) + "\n")
 
 
 def draw_figures(study: optuna.Study, folder: Path) -> None:

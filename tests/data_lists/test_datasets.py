@@ -388,6 +388,7 @@ def test_a_subject_is_left_out_beside_a_test_split(pictures: Any, make: Any, tmp
     [
         ({"validation_subjects": ("09",)}, "--validation_subjects 09: there is no such file; choose from 01, 02, 03,"),
         ({"validation_subjects": ("a",)}, "--validation_subjects a: there is no such file"),
+        ({"validation_subjects": ("02",), "test": 0.25}, "--test 0.25: every item has its split already"),
         ({"validation_subjects": ("5",), "train_first": 4}, "5: --train_first makes it a test subject; choose from 01"),
         ({"validation_subjects": tuple("123456")}, "leaves nothing for training; name fewer"),
     ],

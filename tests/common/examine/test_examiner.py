@@ -351,6 +351,19 @@ def test_resume(examiner: Examiner, examined: Path, mixed: Path, tmp_path: Path)
     run.close()
 
 
+def test_photos_in_a_folder_that_is_called_like_one_of_the_results(
+    draw_photo: Draw, examiner: Examiner, tmp_path: Path
+) -> None:
+    draw_photo(tmp_path / "in" / "masks" / "a.png", 1)
+    list(examiner.run(tmp_path / "in", tmp_path / "out"))
+
+    run = examiner.run(tmp_path / "in", tmp_path / "out")
+
+    assert (run.total, list(run)) == (0, [])
+    with pytest.raises(SettingError, match="pixel_size"):
+        examiner.only(BUNDLES, pixel_size=5.0).run(tmp_path / "in", tmp_path / "out")
+
+
 def test_a_missing_file_is_made_again(draw_photo: Draw, examiner: Examiner, tmp_path: Path) -> None:
     draw_photo(tmp_path / "in" / "a.png", 1)
     draw_photo(tmp_path / "in" / "b.png", 2)

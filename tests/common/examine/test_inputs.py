@@ -77,6 +77,16 @@ def test_each_page_of_a_tiff_of_b_scans(tmp_path: Path, dtype: type) -> None:
     assert all("note" not in item for item in items)
 
 
+def test_a_tiff_of_b_scans_behind_a_thumbnail(tmp_path: Path) -> None:
+    scans = [oct_phantom(200, 256, seed=seed, border="none").scan for seed in (1, 2)]
+    (tmp_path / "in").mkdir()
+    with tifffile.TiffWriter(tmp_path / "in" / "v.tif") as file:
+        for kind, picture in ((1, scans[0][::8, ::8]), (0, scans[0]), (0, scans[1])):
+            file.write(picture, photometric="minisblack", subfiletype=kind, contiguous=False)
+
+    assert [item["name"] for item in listed(tmp_path / "in", tmp_path)] == ["v.tif#2", "v.tif#3"]
+
+
 def test_a_tiff_of_photos_is_its_first_page(tmp_path: Path) -> None:
     photo = fundus_phantom(200, 256, seed=1, field_of_view="round").photo
     (tmp_path / "in").mkdir()

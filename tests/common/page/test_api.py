@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import numpy as np
 import pytest
+import tifffile
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
-from common.phantoms import write_oct_phantoms
+from common.phantoms import oct_phantom, write_oct_phantoms
 
 if TYPE_CHECKING:
     from tests.common.page.conftest import RunningPage
@@ -78,10 +80,14 @@ def test_endpoint(page: RunningPage, photos: list[Path], tmp_path: Path) -> None
         assert found["retina_thickness_mean_um"] == pytest.approx(3.5 * found["retina_thickness_mean_px"], rel=1e-4)
         assert not any("was not used" in one["results"]["note"] for one in results)
 
+        volume = tmp_path / "volume.tif"
+        frame = oct_phantom(200, 256, seed=1, border="none").scan
+        tifffile.imwrite(volume, np.stack([frame] * 31), photometric="minisblack")
         for files, bundles, said in (
             ([], ["vessels"], "not in the list of choices"),
             (photos[:1], [], "Nothing is chosen"),
             (photos * 2, [BUNDLE], "4 files are too many at once"),
+            ([volume], [SCANS], "These files hold 31 pictures, and at most 30 are taken at once"),
         ):
             with pytest.raises(AppError, match=said):
                 call(client, files, bundles)
