@@ -73,7 +73,7 @@ def test_endpoint(page: RunningPage, photos: list[Path], tmp_path: Path) -> None
         found = results[0]["results"]
         assert found["vessel_length_um"] == pytest.approx(8 * found["vessel_length_px"], rel=1e-4)
 
-        scan = write_oct_phantoms(tmp_path / "scans", 1, sizes=[(96, 128)], borders=["none"]) / "image"
+        scan = write_oct_phantoms(tmp_path / "scans", 1, sizes=[(200, 256)], borders=["none"]) / "image"
         results, _ = call(client, [*scan.iterdir(), photos[0]], [BUNDLE, SCANS], pixel_size=8, axial_scale=3.5)
         found = results[[one["modality"] for one in results].index("oct")]["results"]
         assert found["axial_scale_um"] == 3.5
