@@ -155,7 +155,7 @@ def merge(
         [item["image"] for _, item in held_out],
     )
     if not entries["training"]:
-        raise DataListError("the lists leave nothing for training; name fewer of them in --leave_out")
+        raise DataListError("--leave_out leaves nothing for training; name fewer lists in it")
     flat = [*((split, item) for split in SPLITS for item in entries[split]), *held_out]
     digests = in_parallel(lambda entry: digest(read(root / entry[1]["image"], _read)), flat)
     checked = [

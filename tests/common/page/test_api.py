@@ -82,7 +82,9 @@ def test_endpoint(page: RunningPage, photos: list[Path], tmp_path: Path) -> None
 
         volume = tmp_path / "volume.tif"
         frame = oct_phantom(200, 256, seed=1, border="none").scan
-        tifffile.imwrite(volume, np.stack([frame] * 31), photometric="minisblack")
+        tifffile.imwrite(
+            volume, np.stack([frame, *[np.zeros_like(frame)] * 30]), photometric="minisblack", compression="zlib"
+        )
         for files, bundles, said in (
             ([], ["vessels"], "not in the list of choices"),
             (photos[:1], [], "Nothing is chosen"),
