@@ -363,6 +363,7 @@ DENSENET = {
 # What all classifiers of photos have in common here.
 CLASSIFIER: Mapping[str, Any] = {
     "structures": {},
+    "pictures": ("overlay", "saliency"),
     "changed": {"channels": [16, 8]},
     "other": (DENSENET, "class_layers"),
     "metric": "auc",
