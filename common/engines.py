@@ -53,14 +53,10 @@ class PreparePrompts(PrepareOptional):
         super().__init__(extra_keys)
 
     def __call__(
-        self,
-        batchdata: dict[str, Any],
-        device: str | torch.device | None = None,
-        non_blocking: bool = False,
-        **kwargs: Any,
+        self, batchdata: dict[str, Any], *options: Any, **kwargs: Any
     ) -> tuple[Any, Any, tuple[Any, ...], dict[str, Any]]:
         """Give image, label, no further arguments, and the named ones."""
-        image, label, args, named = super().__call__(batchdata, device, non_blocking, **kwargs)
+        image, label, args, named = super().__call__(batchdata, *options, **kwargs)
         if "prompts" in named:
             named["prompts"] = compact_prompts(named["prompts"])
         return image, label, args, named

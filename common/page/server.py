@@ -76,6 +76,10 @@ def _address(path: Path) -> str:
     return f"gradio_api/file={quote(path.as_posix())}"
 
 
+def _scale(label: str, info: str) -> gr.Number:
+    return gr.Number(label=label, info=info, value=0, minimum=0, min_width=140)
+
+
 def _label(bundle: str) -> str:
     """The name of a bundle for a person."""
     metadata = find_bundle(bundle) / "configs" / "metadata.json"
@@ -240,27 +244,10 @@ def _layout(page: _Page) -> gr.Blocks:
                     elem_id="measures",
                 )
                 with gr.Group(visible=FUNDUS in page.runner.modalities):
-                    pixel_size = gr.Number(
-                        label="Fundus photos: µm per pixel",
-                        info="For lengths in µm; 0: not known.",
-                        value=0,
-                        minimum=0,
-                    )
+                    pixel_size = _scale("Fundus photos: µm per pixel", "For lengths in µm; 0: not known.")
                 with gr.Group(visible=OCT in page.runner.modalities), gr.Row(elem_id="scan-scales"):
-                    axial_scale = gr.Number(
-                        label="B-scans: µm per row",
-                        info="For thickness in µm; 0: not known.",
-                        value=0,
-                        minimum=0,
-                        min_width=140,
-                    )
-                    lateral_scale = gr.Number(
-                        label="B-scans: µm per column",
-                        info="For the central millimetre; 0: not known.",
-                        value=0,
-                        minimum=0,
-                        min_width=140,
-                    )
+                    axial_scale = _scale("B-scans: µm per row", "For thickness in µm; 0: not known.")
+                    lateral_scale = _scale("B-scans: µm per column", "For the central millimetre; 0: not known.")
                 run = gr.Button("Examine", variant="primary", elem_id="examine")
                 clear = gr.Button("Remove my files", size="sm")
             with gr.Column(scale=5, min_width=300):
