@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -116,9 +117,14 @@ def test_infer_writes_what_monai_bundle_run_writes(
     }
     command = [part for name, value in given.items() for part in (f"--{name}", str(value))]
     subprocess.run([sys.executable, "-m", "monai.bundle", "run", *command], check=True, cwd=tmp_path)
-    ours = hashes(tmp_path / "ours")
+    ours, theirs = hashes(tmp_path / "ours"), hashes(tmp_path / "theirs")
     assert len(ours) == 8
-    assert ours == hashes(tmp_path / "theirs")
+    assert ours.keys() == theirs.keys()
+    probabilities = {name for name in ours if "_probability_" in name}
+    assert {name for name in ours if ours[name] != theirs[name]} <= probabilities
+    for name in probabilities:  # two processes may differ in the last bit of a float, and so by one grey value
+        both = [cv2.imread(str(tmp_path / folder / name), cv2.IMREAD_UNCHANGED) for folder in ("ours", "theirs")]
+        assert np.abs(both[0].astype(int) - both[1].astype(int)).max() <= 1, name
 
     assert main(["infer", NAME, str(photos), str(tmp_path / "ours"), *flags]) == 0
     assert "0 done, 2 skipped" in capsys.readouterr().out
