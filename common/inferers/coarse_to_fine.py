@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import cv2
@@ -90,14 +91,22 @@ class CoarseToFineInferer(Inferer):
         return self._put_back(logits, square, *image.shape[1:])
 
     def _find(
-        self, image: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
+        self,
+        image: torch.Tensor,
+        network: Callable[..., torch.Tensor],
+        *args: Any,
+        denied: Sequence[tuple[float, float]] = (),
+        **kwargs: Any,
     ) -> tuple[torch.Tensor, tuple[int, int, int]]:
-        """Look from coarse to fine: the logits ``(channels, size, size)`` of the last square, and the square."""
+        """Look from coarse to fine: the logits ``(channels, size, size)`` of the last square, and the square.
+
+        An object with a denied point (x, y) in its middle is passed over.
+        """
         width, height = image.shape[1:]
         side = max(width, height)
         square = ((width - side) // 2, (height - side) // 2, side)
         logits = self._look(image, square, network, *args, **kwargs)
-        found = self._objects(logits, square)
+        found = self._objects(logits, square, denied)
         for _ in range(self.passes):
             looks = []
             for candidate in found:
@@ -110,7 +119,7 @@ class CoarseToFineInferer(Inferer):
             if sureness == 0 or candidate == square:
                 break
             logits, square = finer, candidate
-            found = self._objects(logits, square)[:1]
+            found = self._objects(logits, square, denied)[:1]
         return logits, square
 
     def _look(
@@ -125,7 +134,9 @@ class CoarseToFineInferer(Inferer):
         view = resize_square(crop_square(image, *square, self.fill)[None], self.size)
         return self.mirrored(view, network, *args, **kwargs)[0].float()
 
-    def _objects(self, logits: torch.Tensor, square: tuple[int, int, int]) -> list[tuple[int, int, int]]:
+    def _objects(
+        self, logits: torch.Tensor, square: tuple[int, int, int], denied: Sequence[tuple[float, float]] = ()
+    ) -> list[tuple[int, int, int]]:
         """The squares around what may be the object, in pixels of the photo, likeliest first; none without a sign."""
         probability = torch.sigmoid(logits[0]).detach().cpu().numpy()
         peak = float(probability.max())
@@ -154,7 +165,13 @@ class CoarseToFineInferer(Inferer):
             x = square[0] + (left + wide / 2) * scale
             y = square[1] + (top + high / 2) * scale
             squares.append((round(x - side / 2), round(y - side / 2), side))
-        return squares
+        return [one for one in squares if not self._is_denied(one, denied)]
+
+    def _is_denied(self, square: tuple[int, int, int], points: Sequence[tuple[float, float]]) -> bool:
+        """Whether a point lies in the middle of the object in a square: within a quarter of its diameter."""
+        left, top, side = square
+        middle = (left + side / 2 - 0.5, top + side / 2 - 0.5)
+        return any(math.dist(point, middle) < side / self.margin / 4 for point in points)
 
     @staticmethod
     def _is_close(one: tuple[int, int, int], other: tuple[int, int, int]) -> bool:

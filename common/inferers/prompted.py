@@ -13,7 +13,7 @@ from torch import nn
 
 from common.errors import SettingError
 from common.inferers.coarse_to_fine import CoarseToFineInferer
-from common.networks.hq_sam import ABSENT, BOX_FIRST, BOX_LAST, POSITIVE, Features
+from common.networks.hq_sam import ABSENT, BOX_FIRST, BOX_LAST, NEGATIVE, POSITIVE, Features
 from common.prompts import box_rows, correcting_click, pad_rows
 from common.transforms import crop_square, resize_square
 
@@ -29,12 +29,14 @@ class _Kept:
         image: the image ``(C, W, H)``.
         network: the network, and the version of its weights.
         square: first column, first row and side, in pixels of the image.
+        settled: whether something was found or pointed at; else the next positive point moves the square.
         features: of the square, one for each mirrored view.
     """
 
     image: torch.Tensor
     network: tuple[nn.Module, int]
     square: tuple[int, int, int]
+    settled: bool
     features: list[Features]
 
 
@@ -43,7 +45,9 @@ class PromptInferer(CoarseToFineInferer):
 
     Without prompts it does what `CoarseToFineInferer` does, with any network. With prompts, the square is that around
     the box of the first structure if there is one, else the one found from coarse to fine; where points lie outside
-    it, one around these. The square is then decoded with the prompts.
+    it, one around these. A negative point in the middle of what was found says that it is something else: the next
+    likely object is taken. Where nothing was found, the network looks at a square around the points and at the whole
+    image, and the one of which it is surer with the points counts. The square is then decoded with the prompts.
 
     With ``keep``, the last image's square and features are kept, so that other prompts on the same image cost one pass
     of the decoder for each mirrored view: use one view for interactive work.
@@ -114,11 +118,14 @@ class PromptInferer(CoarseToFineInferer):
         kept = self._kept
         version = (network, sum(parameter._version for parameter in network.parameters()))
         known = kept is not None and kept.network == version and torch.equal(kept.image, image)
-        if kept is None or not known or not _lies_in(prompts, kept.square):
-            square = self._square(image, network, prompts)
+        moved = kept is not None and (
+            (not kept.settled and _points_in(prompts)) or self._is_denied(kept.square, _denied(prompts))
+        )
+        if kept is None or not known or moved or not _lies_in(prompts, kept.square):
+            square, settled = self._square(image, network, prompts)
             views = resize_square(crop_square(image, *square, self.fill)[None], self.size)
             features = [network.encode(_mirrored(views, axes)) for axes in self.mirrored.axes]
-            kept = _Kept(image.clone(), version, square, features)
+            kept = _Kept(image.clone(), version, square, settled, features)
         self._kept = kept if self.keep else None
         placed = None if prompts is None else self._placed(prompts, kept.square)[None]
         total = torch.zeros(())
@@ -127,8 +134,10 @@ class PromptInferer(CoarseToFineInferer):
             total = total + _mirrored(network.decode(view, turned).float(), axes)
         return self._put_back(total[0] / len(kept.features), kept.square, *image.shape[1:])
 
-    def _square(self, image: torch.Tensor, network: Any, prompts: torch.Tensor | None) -> tuple[int, int, int]:
-        """The square (first column, first row, side) that shows the object and the points."""
+    def _square(
+        self, image: torch.Tensor, network: Any, prompts: torch.Tensor | None
+    ) -> tuple[tuple[int, int, int], bool]:
+        """The square (first column, first row, side) that shows the object and the points; whether it is settled."""
         if prompts is not None:
             corners = prompts[0][(prompts[0, :, 2] == BOX_FIRST) | (prompts[0, :, 2] == BOX_LAST), :2]
             if len(corners):
@@ -136,17 +145,30 @@ class PromptInferer(CoarseToFineInferer):
                 side = max(8, round(self.margin * float((high - low).max() + 1)))
                 square = _around((low + high) / 2, side)
                 if _lies_in(prompts, square):
-                    return square
-        _, square = self._find(image, network)
-        if prompts is None or _lies_in(prompts, square):
-            return square
-        # The user points at something else than what was found: what is inside comes first, boxes count as such.
-        places = prompts[(prompts[..., 2] >= POSITIVE), :2]
-        if not len(places):
-            return square
+                    return square, True
+        logits, square = self._find(image, network, denied=_denied(prompts))
+        found = self._sureness(logits) > 0
+        if prompts is None or not _points_in(prompts) or (found and _lies_in(prompts, square)):
+            return square, found
+        # The user points at something else than what was found, or at what was not found: what is inside comes first,
+        # boxes count as such.
+        places = prompts[prompts[..., 2] >= POSITIVE, :2]
         low, high = places.amin(0), places.amax(0)
         side = round(min(square[2], _UNFOUND * max(image.shape[1:])))
-        return _around((low + high) / 2, max(side, round(1.2 * float((high - low).max())), 8))
+        pointed = _around((low + high) / 2, max(side, round(1.2 * float((high - low).max())), 8))
+        if found:
+            return pointed, True
+        # Where nothing was found the square is the whole image, which is right for a crop.
+        looks = [(self._sureness(self._answer(image, network, prompts, one)), one) for one in (pointed, square)]
+        return max(looks, key=lambda look: look[0])[1], True
+
+    def _answer(
+        self, image: torch.Tensor, network: Any, prompts: torch.Tensor, square: tuple[int, int, int]
+    ) -> torch.Tensor:
+        """Logits ``(channels, size, size)`` of one view of a square, with prompts."""
+        view = resize_square(crop_square(image, *square, self.fill)[None], self.size)
+        answer: torch.Tensor = network.decode(network.encode(view), self._placed(prompts, square)[None])
+        return answer[0].float()
 
     def _placed(self, prompts: torch.Tensor, square: tuple[int, int, int]) -> torch.Tensor:
         """Prompts in pixels of the square as the network sees it."""
@@ -159,6 +181,18 @@ class PromptInferer(CoarseToFineInferer):
 def _around(middle: torch.Tensor, side: int) -> tuple[int, int, int]:
     x, y = middle.tolist()
     return round(x + 0.5 - side / 2), round(y + 0.5 - side / 2), side
+
+
+def _points_in(prompts: torch.Tensor | None) -> bool:
+    """Whether something is marked as inside of a structure, by a point or a box."""
+    return prompts is not None and bool((prompts[..., 2] >= POSITIVE).any())
+
+
+def _denied(prompts: torch.Tensor | None) -> list[tuple[float, float]]:
+    """The negative points (x, y) of the first structure."""
+    if prompts is None:
+        return []
+    return [(x, y) for x, y, kind in prompts[0].tolist() if kind == NEGATIVE]
 
 
 def _lies_in(prompts: torch.Tensor | None, square: tuple[int, int, int]) -> bool:

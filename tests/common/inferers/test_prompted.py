@@ -111,6 +111,61 @@ def test_a_point_far_from_what_was_found_moves_the_square() -> None:
     torch.testing.assert_close(found, torch.tensor([250.0, 60.0]), rtol=0, atol=1.5)
 
 
+class Blind(Stamp):
+    """A network that sees nothing by itself, and at a point nine pixels of the look, whatever its scale."""
+
+    def decode(self, features: Features, prompts: torch.Tensor | None = None) -> torch.Tensor:
+        logits = super().decode(Features(torch.zeros_like(features.final), features.early), prompts)
+        sure = features.early[:, :2] - 0.5  # it is the surer, the brighter what it sees
+        return torch.where(logits > 0, logits + 10 * sure.mean(), logits)
+
+
+@pytest.mark.parametrize("first", [None, rows_of((300, 10, NEGATIVE))])
+def test_a_point_at_what_was_not_found_moves_the_square(first: torch.Tensor | None) -> None:
+    inferer, network = PromptInferer(SIZE, mirrored_views=1, keep=True), Blind()
+    assert not (inferer(scene(), network, prompts=first) > 0).any()
+
+    logits = inferer(scene(), network, prompts=rows_of((80, 165, POSITIVE)))
+
+    low_x, low_y, high_x, high_y = box_of(logits[0, 0] > 0)
+    assert ((low_x + high_x) / 2, (low_y + high_y) / 2) == (pytest.approx(80, abs=1), pytest.approx(165, abs=1))
+    assert high_x - low_x < 12, "nine pixels of a look at 0.4 of the photo, not of a look at the whole of it"
+    encoded = len(network.encoded)
+    inferer(scene(), network, prompts=rows_of((80, 165, POSITIVE), (84, 160, POSITIVE)))
+    assert len(network.encoded) == encoded, "the square is settled"
+
+
+def test_a_point_on_a_crop_on_which_nothing_was_found_keeps_the_whole_crop() -> None:
+    crop = torch.ones(1, 3, 200, 200)  # the whole of it is surer than a square that reaches beyond its edge
+
+    logits = PromptInferer(SIZE, mirrored_views=1)(crop, Blind(), prompts=rows_of((20, 20, POSITIVE)))
+
+    low_x, _, high_x, _ = box_of(logits[0, 0] > 0)
+    assert high_x - low_x >= 12
+
+
+def test_a_negative_point_in_the_middle_of_what_was_found_passes_it_over() -> None:
+    image = scene()
+    image[:, 0, 220:250, 60:90] = 0.6  # a second "disc", of which the network is less sure
+    inferer = PromptInferer(SIZE, mirrored_views=1, keep=True)
+    assert np.abs(np.array(box_of(inferer(image, Stamp())[0, 0] > 0)) - [60, 150, 99, 179]).max() <= 1
+
+    for rows in (rows_of((80, 165, NEGATIVE)), rows_of((80, 165, NEGATIVE), (222, 62, NEGATIVE))):
+        found = inferer(image, Stamp(), prompts=rows)[0, 0] > 0
+        assert np.abs(np.array(box_of(found)) - [220, 60, 249, 89]).max() <= 1
+
+    edge = inferer(image, Stamp(), prompts=rows_of((96, 152, NEGATIVE)))[0, 0] > 0
+    assert edge[60:90, 155:180].all(), "a point near its edge corrects it"
+    assert not edge[220:250, 60:90].any()
+
+
+def test_a_negative_point_on_all_that_was_found_leaves_nothing_to_find() -> None:
+    logits = PromptInferer(SIZE, mirrored_views=1)(scene(), Stamp(), prompts=rows_of((80, 165, NEGATIVE)))
+
+    assert logits.shape == (1, 2, 320, 240)
+    assert not (logits[0, 0, 76:85, 161:170] > 0).any()
+
+
 def test_negative_points_outside_the_square_do_not_move_it() -> None:
     logits = PromptInferer(SIZE, mirrored_views=1)(scene(), Stamp(), prompts=rows_of((300, 10, NEGATIVE)))
 
