@@ -7,18 +7,19 @@ import io
 import logging
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from common.results import RESULTS, ResultFolder
+from common.results import FAILED, RESULTS, ResultFolder
 
 PATIENTS = "patients.csv"
 NORMAL = "N"
 """The label of an eye without a finding, in the letters of ODIR."""
+_SHOWN = 5  # patients named in a warning
 _EYE_AT_END = re.compile(r"(.*?[^\W_])[\W_]+(?:left|right|od|os)", re.IGNORECASE)
 
 
@@ -125,7 +126,8 @@ def write_patients(results: ResultFolder, classifiers: Sequence[Mapping[str, str
 
     It is made of all rows of ``results.csv`` that name a patient, those of earlier runs too, and it is removed where
     there are none. A photo counts for a classifier when it has its probabilities; where no photo of a patient has,
-    the cells are empty. How many photos are of no known patient is logged.
+    the cells are empty. How many photos are of no known patient, and for how many patients an eye is missing since its
+    photo has no probabilities, is logged.
 
     Args:
         results: the folder of the results.
@@ -142,6 +144,12 @@ def write_patients(results: ResultFolder, classifiers: Sequence[Mapping[str, str
             f"{without} of {count} photos are of no known patient: {PATIENTS} leaves them out."
         )
     together = [patient_rows(rest, list(columns)) for rest, columns in zip(known, classifiers, strict=True)]
+    incomplete = set().union(*(_patients_with_gaps(results.folder / RESULTS, columns) for columns in classifiers))
+    if incomplete:
+        shown = ", ".join(sorted(incomplete, key=_order)[:_SHOWN]) + (", ..." if len(incomplete) > _SHOWN else "")
+        logging.getLogger(__name__).warning(
+            f"Of {len(incomplete)} patients ({shown}) a photo has no probability: {PATIENTS} says what the others show."
+        )
     missing = [[math.nan] * len(columns) for columns in classifiers]
     patients = {
         patient: [value for rows, none in zip(together, missing, strict=True) for value in rows.get(patient, none)]
@@ -152,11 +160,23 @@ def write_patients(results: ResultFolder, classifiers: Sequence[Mapping[str, str
 
 def _photos_in(table: Path, columns: Mapping[str, str]) -> list[tuple[str, dict[str, float]]]:
     """The patient, empty where it is not known, and the probability of each label, of the rows that have them."""
-    if not table.is_file():
-        return []
-    with table.open(newline="", encoding="utf-8") as file:
-        return [
-            (row["patient"], {label: float(row[column]) for label, column in columns.items()})
-            for row in csv.DictReader(file)
-            if all(row[column] for column in columns.values())
-        ]
+    return [
+        (row["patient"], {label: float(row[column]) for label, column in columns.items()})
+        for row in _rows(table)
+        if all(row[column] for column in columns.values())
+    ]
+
+
+def _patients_with_gaps(table: Path, columns: Mapping[str, str]) -> set[str]:
+    """The patients of whom a row lacks a probability, since something failed on the photo."""
+    return {
+        row["patient"]
+        for row in _rows(table)
+        if row["patient"] and FAILED in row["note"] and not all(row[column] for column in columns.values())
+    }
+
+
+def _rows(table: Path) -> Iterator[dict[str, str]]:
+    if table.is_file():
+        with table.open(newline="", encoding="utf-8") as file:
+            yield from csv.DictReader(file)

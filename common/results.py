@@ -21,6 +21,7 @@ RESULTS = "results.csv"
 FAILURES = "failures.csv"
 RUN = "run.json"
 INPUT = "dataset_dir"
+FAILED = " failed: "  # in the note of an examined photo, after the name of the bundle that failed on it
 FAILURE_COLUMNS = ("image", "stage", "reason")
 _FILE_COLUMNS = ("mask_", "probability_", "overlay", "figure", "labels", "profile", "saliency")
 

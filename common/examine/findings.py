@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from common.data import Failure
-from common.examine.folder import FAILED, SALIENCY, THUMBNAIL, place_of
+from common.examine.folder import SALIENCY, THUMBNAIL, place_of
 from common.examine.photos import Prepared
 from common.examine.table import FUNDUS, OCT, SCALES, Entry
 from common.examine.thumbnails import layers, saliency_key, thumbnail
+from common.results import FAILED
 
 PHOTO, WEIGHTS, NOTE = "photo", "weights", "note"
 _KINDS = {FUNDUS: "fundus photos", OCT: "B-scans"}

@@ -17,7 +17,6 @@ from common.results import FAILURES, RESULTS, ResultFolder
 LOCK = ".lock"
 THUMBNAIL = "thumbnail"
 SALIENCY = "saliency"
-FAILED = " failed: "  # in a note, after the name of the bundle
 _FOLDERS = {
     "mask_": "masks",
     "labels": "masks",

@@ -24,12 +24,13 @@ import jinja2
 import numpy as np
 
 from common.biomarkers import LAYERS
-from common.examine.folder import FAILED, SALIENCY, THUMBNAIL, ExaminationFolder, file_columns, read_rows
+from common.examine.folder import SALIENCY, THUMBNAIL, ExaminationFolder, file_columns, read_rows
 from common.examine.shown import BY_COLUMN, SOURCES, Shown, first_shown, shown_as
 from common.examine.table import OCT, Entry
 from common.examine.thumbnails import colour_of, is_saliency, saliency_key, saliency_name
 from common.patients import write_patients
 from common.pictures import COLOURS
+from common.results import FAILED
 
 REPORT, PARQUET = "report.html", "results.parquet"
 CARDS_PER_PAGE = 200

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from common.patients import combine_eyes, patient_from_name, patient_rows, patient_table
+from common.patients import PATIENTS, combine_eyes, patient_from_name, patient_rows, patient_table, write_patients
+from common.results import ResultFolder
 
 
 @pytest.mark.parametrize(
@@ -45,3 +48,19 @@ def test_patients_are_in_the_order_of_their_numbers_and_in_the_format_of_submiss
 
     assert list(rows) == ["9", "10", "x"]
     assert patient_table(rows, ["N", "D"]) == b"ID,N,D\n9,1,0\n10,0.5,0.75\nx,0,1\n"
+
+
+def test_an_eye_that_failed_is_spoken_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    results = ResultFolder(tmp_path)
+    for image, patient, probability, note in (
+        ("1_left.png", "1", 0.25, ""),
+        ("1_right.png", "1", None, "dr_classification failed: too dark"),
+        ("2_left.png", "2", 0.75, ""),
+        ("scan.png", "2", None, "a B-scan, which no classifier looks at"),
+    ):
+        results.add_row({"image": image, "patient": patient, "p_DR": probability, "note": note})
+
+    write_patients(results, [{"DR": "p_DR"}])
+
+    assert (tmp_path / PATIENTS).read_text() == "ID,DR\n1,0.25\n2,0.75\n"
+    assert "Of 1 patients (1) a photo has no probability" in caplog.text
