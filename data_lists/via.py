@@ -9,7 +9,7 @@ Features:
 
 Layout:
     the export and the photos anywhere below the root; each photo by the name that VIA knows it by. So IDRiD's ``B.
-    Disease Grading/1. Original Images/a. Training Set/IDRiD_005.jpg`` with ``C. Lesion boxes
+    Disease Grading/1. Original Images/a. Training Set/IDRiD_005.jpg`` with a file of one's own, ``C. Lesion boxes
     (VIA)/via_region_data.csv``, and ``--annotations 'C. Lesion boxes (VIA)/via_region_data.csv'``.
 
 Official split:

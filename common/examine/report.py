@@ -257,12 +257,13 @@ def label_names(metadata: Mapping[str, Any]) -> dict[str, str]:
 
 
 def performance(metadata: Mapping[str, Any]) -> str:
-    """The measured performance that a bundle's metadata give, in words."""
+    """The measured performance in a bundle's metadata, in words, and of which weights it is if not the shipped ones."""
     parts = []
     for name, value in metadata["eval_metrics"].items():
         words = " ".join(_NAMES.get(word, word) for word in name.split("_"))
         parts.append(f"{words} {value:.3g}" if isinstance(value, float) else f"{words} {value}")
-    return ", ".join(parts)
+    of = metadata.get("eval_metrics_of")
+    return ", ".join(parts) + (f" ({of})" if of else "")
 
 
 def _card(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,16 @@ def test_a_shipped_space_has_ids_of_its_bundle(path: Path) -> None:
     check_overrides(config, space.overrides(trial.params), path.name)
 
     assert path.read_text(encoding="utf-8") == json.dumps(json.loads(path.read_text("utf-8")), indent=4) + "\n"
+
+
+def test_the_space_of_the_readme_is_one_of_its_bundle(read: Any) -> None:
+    text = (BUNDLES.parent / "README.md").read_text(encoding="utf-8")
+    shown = re.search(r"for `(\w+)`:\n\n```json\n(\{\n    \"space\".*?\n\})\n```", text, flags=re.DOTALL)
+    assert shown is not None
+    space = read(json.loads(shown[2]))
+
+    config = ConfigParser.load_config_file(BUNDLES / shown[1] / "configs" / "train.json")
+    check_overrides(config, {parameter.name: None for parameter in space.parameters} | space.settings, "train.json")
 
 
 def test_the_grid_of_the_classifier_has_eighteen_trainings() -> None:
