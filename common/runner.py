@@ -52,22 +52,18 @@ class BundleRunner:
         parser = self.parser
         self.preprocessing: Compose = parser.get_parsed_content("preprocessing")
         self._collate: Callable[..., Any] = parser.get_parsed_content("dataloader#collate_fn")
-        parts = {
+        self._parts = {
             name: parser.get_parsed_content(f"evaluator#{name}")
             for name in parser["evaluator"]
             if name not in _OF_A_RUN
         }
-        self.network: torch.nn.Module = parts["network"]
-        self.inferer: Inferer = parts["inferer"]
+        self.network: torch.nn.Module = self._parts["network"]
+        self.inferer: Inferer = self._parts["inferer"]
         handlers = parser.get_parsed_content("handlers") if write else []
         # Others write at the end of a run, and here every item is a run of its own.
-        writers = [handler for handler in handlers if isinstance(handler, RowWriter)]
-        self._evaluator = SupervisedEvaluator(val_data_loader=[], val_handlers=writers, **parts)
-        self._evaluator.logger.setLevel("WARNING")
+        self._writers = [handler for handler in handlers if isinstance(handler, RowWriter)]
         self.network_seconds = self.network_cpu_seconds = 0.0
         self._started = (0.0, 0.0)
-        self._evaluator.add_event_handler(Events.GET_BATCH_COMPLETED, self._note_start)
-        self._evaluator.add_event_handler(IterationEvents.FORWARD_COMPLETED, self._note_end)
 
     def _note_start(self) -> None:
         self._started = time.perf_counter(), time.process_time()
@@ -86,9 +82,15 @@ class BundleRunner:
         Returns:
             All that is known of the item then: its own keys and what the postprocessing made.
         """
-        self._evaluator.inferer = inferer or self.inferer
-        self._evaluator.data_loader = DataLoader(Dataset([item]), batch_size=1, collate_fn=self._collate)
-        self._evaluator.state.epoch_length = 1
-        self._evaluator.run()
-        state: Any = self._evaluator.state
+        # A new one for each item: an engine in which something failed would go on where it stopped, with the old item.
+        evaluator = SupervisedEvaluator(
+            val_data_loader=DataLoader(Dataset([item]), batch_size=1, collate_fn=self._collate),
+            val_handlers=self._writers,
+            **{**self._parts, "inferer": inferer or self.inferer},
+        )
+        evaluator.logger.setLevel("WARNING")
+        evaluator.add_event_handler(Events.GET_BATCH_COMPLETED, self._note_start)
+        evaluator.add_event_handler(IterationEvents.FORWARD_COMPLETED, self._note_end)
+        evaluator.run()
+        state: Any = evaluator.state
         return {**state.batch[0], **state.output[0]}

@@ -18,6 +18,7 @@ import pytest
 import common.bundles
 import common.examine.examiner as module
 import common.pixels
+import common.transforms
 import common.transforms.field_of_view as field_of_view
 from common.bundles import open_bundle
 from common.cli import WRONG_SETTING, main
@@ -240,6 +241,33 @@ def test_a_bundle_that_fails_leaves_the_others_and_is_tried_again(
     assert not (tmp_path / "out" / "failures.csv").exists()
     assert all(row["vessel_density"] for row in rows_of(tmp_path / "out"))
     assert (first["image"], second["image"]) == ("a.png", "b.png")
+
+
+@pytest.mark.parametrize("broken", ["forward", "postprocess"])
+def test_what_comes_after_a_failure_is_run(
+    broken: str, draw_photo: Draw, examiner: Examiner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, name in enumerate(("a.png", "b.png")):
+        draw_photo(tmp_path / "in" / name, number + 1)
+    whole = [one.row for one in examiner.run(tmp_path / "in", tmp_path / "whole")]
+    owner: Any = type(examiner._loaded["vessel_segmentation"].runner.network)
+    if broken == "postprocess":
+        owner = common.transforms.VesselBiomarkersd
+    method = "forward" if broken == "forward" else "__call__"
+    call, calls = getattr(owner, method), []
+
+    def first_fails(*arguments: Any, **named: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 1:
+            raise RuntimeError("out of order")
+        return call(*arguments, **named)
+
+    monkeypatch.setattr(owner, method, first_fails)
+    first, second = examiner.run(tmp_path / "in", tmp_path / "out")
+    assert first.failure is not None
+    assert "out of order" in first.failure
+    assert second.failure is None
+    assert second.row == whole[1]
 
 
 def test_a_photo_without_a_bundle_of_its_modality(draw_scan: Draw, weights: None, tmp_path: Path) -> None:
