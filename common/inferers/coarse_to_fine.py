@@ -87,7 +87,7 @@ class CoarseToFineInferer(Inferer):
     def _one(
         self, image: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
     ) -> torch.Tensor:
-        logits, square = self._find(image, network, *args, **kwargs)
+        logits, square, _ = self._find(image, network, *args, **kwargs)
         return self._put_back(logits, square, *image.shape[1:])
 
     def _find(
@@ -97,8 +97,8 @@ class CoarseToFineInferer(Inferer):
         *args: Any,
         denied: Sequence[tuple[float, float]] = (),
         **kwargs: Any,
-    ) -> tuple[torch.Tensor, tuple[int, int, int]]:
-        """Look from coarse to fine: the logits ``(channels, size, size)`` of the last square, and the square.
+    ) -> tuple[torch.Tensor, tuple[int, int, int], bool]:
+        """Look from coarse to fine: logits ``(channels, size, size)`` of the last square, it, and whether it is sure.
 
         An object with a denied point (x, y) in its middle is passed over.
         """
@@ -107,6 +107,7 @@ class CoarseToFineInferer(Inferer):
         square = ((width - side) // 2, (height - side) // 2, side)
         logits = self._look(image, square, network, *args, **kwargs)
         found = self._objects(logits, square, denied)
+        sure = False
         for _ in range(self.passes):
             looks = []
             for candidate in found:
@@ -114,13 +115,15 @@ class CoarseToFineInferer(Inferer):
                     looks.append((self._sureness(logits), logits, square))
                 else:
                     finer = self._look(image, candidate, network, *args, **kwargs)
-                    looks.append((self._sureness(finer), finer, candidate))
+                    if not denied or self._objects(finer, candidate, denied):
+                        looks.append((self._sureness(finer), finer, candidate))
             sureness, finer, candidate = max(looks, key=lambda look: look[0], default=(0.0, logits, square))
+            sure = sure or sureness > 0
             if sureness == 0 or candidate == square:
                 break
             logits, square = finer, candidate
             found = self._objects(logits, square, denied)[:1]
-        return logits, square
+        return logits, square, sure
 
     def _look(
         self,
@@ -154,18 +157,18 @@ class CoarseToFineInferer(Inferer):
             new = [number for number in range(1, len(weights)) if number not in known]
             boxes += [(float(weights[number]), tuple(int(value) for value in stats[number][:4])) for number in new]
             taken |= labels > 0
-        boxes.sort(reverse=True)
         scale = square[2] / self.size
         squares = []
-        for weight, (top, left, high, wide) in boxes[: self.candidates]:
-            if weight < _LEAST_WEIGHT * boxes[0][0]:
-                break
+        for weight, (top, left, high, wide) in sorted(boxes, reverse=True):
             # The array is (W, H): what OpenCV calls left is a row of the photo, and its width a height.
             side = max(8, round(self.margin * max(wide, high) * scale))
             x = square[0] + (left + wide / 2) * scale
             y = square[1] + (top + high / 2) * scale
-            squares.append((round(x - side / 2), round(y - side / 2), side))
-        return [one for one in squares if not self._is_denied(one, denied)]
+            around = (round(x - side / 2), round(y - side / 2), side)
+            if not self._is_denied(around, denied):
+                squares.append((weight, around))
+        least = _LEAST_WEIGHT * squares[0][0] if squares else 0.0
+        return [around for weight, around in squares[: self.candidates] if weight >= least]
 
     def _is_denied(self, square: tuple[int, int, int], points: Sequence[tuple[float, float]]) -> bool:
         """Whether a point lies in the middle of the object in a square: within a quarter of its diameter."""

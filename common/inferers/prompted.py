@@ -146,8 +146,7 @@ class PromptInferer(CoarseToFineInferer):
                 square = _around((low + high) / 2, side)
                 if _lies_in(prompts, square):
                     return square, True
-        logits, square = self._find(image, network, denied=_denied(prompts))
-        found = self._sureness(logits) > 0
+        _, square, found = self._find(image, network, denied=_denied(prompts))
         if prompts is None or not _points_in(prompts) or (found and _lies_in(prompts, square)):
             return square, found
         # The user points at something else than what was found, or at what was not found: what is inside comes first,
