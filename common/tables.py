@@ -236,9 +236,9 @@ def read_cells(
         Column to value; what is not known is left out.
 
     Raises:
-        SettingError: a cell is not what it has to be.
+        SettingError: a cell is not what it has to be, or one coordinate of a landmark is given without the other.
     """
-    values = {}
+    values: dict[str, Any] = {}
     for column, (parse, expected) in columns.items():
         if column not in row:
             continue
@@ -250,6 +250,12 @@ def read_cells(
             ) from error
         if value is not None:
             values[column] = value
+    for column in values:
+        other = {"_x": column[:-2] + "_y", "_y": column[:-2] + "_x"}.get(column[-2:])
+        if other in columns and other not in values:
+            raise SettingError(
+                f"The table {table_path} gives {column} of {row[name]} without {other}: give both, or leave both empty."
+            )
     return values
 
 

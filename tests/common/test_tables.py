@@ -72,6 +72,7 @@ def test_a_file_name_stands_for_the_one_photo_that_has_it(tmp_path: Path) -> Non
         ("image,pixel_size\nx.png,0\n", "has '0' in the column 'pixel_size'"),
         ("image,pixel_size\nx.png,nan\n", "has 'nan' in the column 'pixel_size'"),
         ("image,pixel_size\nx.png,\n", "has '' in the column 'pixel_size'"),
+        ("image,fovea_x\nx.png,20\n", "gives fovea_x of x.png without fovea_y: give both"),
         ("image,eye\ny.png,OD\n", "has no row of the photo x.png"),
         ("image,eye\nx.png,OD\nx.png,OS\n", "has two rows with the image 'x.png'"),
     ],

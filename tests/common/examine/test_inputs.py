@@ -173,6 +173,7 @@ def test_a_table(photos: Path, tmp_path: Path) -> None:
             ["path,axial_scale", "a.png,-4"],
             r"'-4' in the column 'axial_scale' of a\.png: give the micrometres of one row",
         ),
+        (["path,fovea_x,fovea_y", "a.png,20,"], r"gives fovea_x of a\.png without fovea_y: give both, or leave both"),
         (["path,modality", "a.png,mri"], "'mri' in the column 'modality'"),
         (["path,eye", ",OD"], "a row without a 'path'"),
         (["path", "a.png", "./a.png"], r"two rows with the path '\./a\.png'"),
