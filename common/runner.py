@@ -64,6 +64,14 @@ class BundleRunner:
         self._writers = [handler for handler in handlers if isinstance(handler, RowWriter)]
         self.network_seconds = self.network_cpu_seconds = 0.0
         self._started = (0.0, 0.0)
+        self._evaluator = self._new_evaluator()
+
+    def _new_evaluator(self) -> SupervisedEvaluator:
+        evaluator = SupervisedEvaluator(val_data_loader=[], val_handlers=self._writers, **self._parts)
+        evaluator.logger.setLevel("WARNING")
+        evaluator.add_event_handler(Events.GET_BATCH_COMPLETED, self._note_start)
+        evaluator.add_event_handler(IterationEvents.FORWARD_COMPLETED, self._note_end)
+        return evaluator
 
     def _note_start(self) -> None:
         self._started = time.perf_counter(), time.process_time()
@@ -82,15 +90,14 @@ class BundleRunner:
         Returns:
             All that is known of the item then: its own keys and what the postprocessing made.
         """
-        # A new one for each item: an engine in which something failed would go on where it stopped, with the old item.
-        evaluator = SupervisedEvaluator(
-            val_data_loader=DataLoader(Dataset([item]), batch_size=1, collate_fn=self._collate),
-            val_handlers=self._writers,
-            **{**self._parts, "inferer": inferer or self.inferer},
-        )
-        evaluator.logger.setLevel("WARNING")
-        evaluator.add_event_handler(Events.GET_BATCH_COMPLETED, self._note_start)
-        evaluator.add_event_handler(IterationEvents.FORWARD_COMPLETED, self._note_end)
-        evaluator.run()
-        state: Any = evaluator.state
+        self._evaluator.inferer = inferer or self.inferer
+        self._evaluator.data_loader = DataLoader(Dataset([item]), batch_size=1, collate_fn=self._collate)
+        self._evaluator.state.epoch_length = 1
+        try:
+            self._evaluator.run()
+        except BaseException:
+            # An engine that something broke off would go on where it stopped, with that item in place of the next.
+            self._evaluator = self._new_evaluator()
+            raise
+        state: Any = self._evaluator.state
         return {**state.batch[0], **state.output[0]}
