@@ -416,7 +416,7 @@ def list_patients_photos(
     items = list_photos(dataset_dir, results, table_path, further=clinical)
     expected = list(clinical) if table_path is not None else []
     if biomarkers_path is not None and biomarker_columns:
-        items = join_table(items, biomarkers_path, list(biomarker_columns), some=not results.done)
+        items = join_table(items, biomarkers_path, list(biomarker_columns), results.done)
         expected += list(biomarker_columns)
     for item in items:
         add_what_the_name_says(item)
