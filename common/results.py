@@ -10,7 +10,7 @@ import math
 import os
 import tempfile
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 from urllib.parse import urlparse
 from urllib.request import url2pathname
@@ -306,12 +306,17 @@ class ResultFolder:
             name: path relative to the output folder.
 
         Raises:
-            SettingError: the path would lie outside the output folder.
+            SettingError: the path would lie outside the output folder, or has a part ``..``.
         """
         path = self.folder / name
         root = os.path.realpath(self.folder)
         if os.path.commonpath([root, os.path.realpath(path)]) != root:
             raise SettingError(f"The output {name} would be written outside {self.folder}: rename the input.")
+        if ".." in PurePath(name).parts:
+            raise SettingError(
+                f"The output {name} has a part '..', so that it may be the same file as another: give the input by a "
+                "path without '..'."
+            )
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
@@ -323,7 +328,7 @@ class ResultFolder:
             content: its bytes.
 
         Raises:
-            SettingError: the path would lie outside the output folder.
+            SettingError: see `path`.
             OSError: the file cannot be written.
         """
         path = self.path(name)

@@ -298,6 +298,14 @@ def test_nothing_is_written_outside(tmp_path: Path, name: str) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_no_file_has_two_names(tmp_path: Path) -> None:
+    results = ResultFolder(tmp_path / "out")
+    results.write("other/b.png", b"mask")
+    with pytest.raises(SettingError, match=r"masks/\.\./other/b\.png has a part '\.\.'"):
+        results.write("masks/../other/b.png", b"thumbnail")
+    assert (tmp_path / "out" / "other" / "b.png").read_bytes() == b"mask"
+
+
 def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
     results = ResultFolder(tmp_path / "out")
     (tmp_path / "elsewhere").mkdir()

@@ -156,6 +156,30 @@ def test_a_table(photos: Path, tmp_path: Path) -> None:
     assert "missing.png,list,does not exist" in results.failures.read_text()
 
 
+def test_a_table_beside_which_other_folders_lie(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "study").mkdir()
+    write(tmp_path / "study" / "table.csv", "path", "../in/a.png", "../in/sub/c.tif", "../gone.png")
+    monkeypatch.chdir(tmp_path / "study")
+    results = ResultFolder(tmp_path / "out")
+    items = list_inputs("table.csv", results)
+    assert [(item["name"], item["output_name"]) for item in items] == [
+        ("in/a.png", "in/a"),
+        ("in/sub/c.tif", "in/sub/c"),
+    ]
+    assert [Path(item["image"]).is_file() for item in items] == [True, True]
+    results.start()
+    assert results.failures.read_text().splitlines()[1:] == ["gone.png,list,does not exist"]
+
+
+@pytest.mark.parametrize("way", ["in/sub/../a.png", "../{}/in/a.png", "./in//a.png"])
+def test_a_file_given_by_two_ways_is_given_twice(
+    way: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SettingError, match=r"a\.png is given twice"):
+        listed([photos / "a.png", way.format(tmp_path.name)], tmp_path)
+
+
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
