@@ -74,6 +74,17 @@ def check_flag(name: str, value: Any) -> bool:
     return value
 
 
+def escaped(name: str) -> str:
+    """Give a name that can be written to a table: what is not UTF-8 in a file's name becomes an escape sequence."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _check_utf8(what: str, path: str) -> None:
+    """Refuse a path that no table, record or message could name."""
+    if escaped(path) != path:
+        raise SettingError(f"{what} {escaped(path)} has a name that is not in UTF-8: rename it.")
+
+
 def _resolved(source: str) -> str:
     """Give a path without links and relative to nothing; the address of a file in the web stays as it is."""
     url = urlparse(source)
@@ -88,6 +99,8 @@ def _as_json(settings: Mapping[str, Any]) -> dict[str, Any]:
         name: _resolved(str(value)) if name.endswith("_path") and isinstance(value, (str, Path)) else value
         for name, value in settings.items()
     }
+    for name, value in values.items():
+        _check_utf8(name, str(value))
     content: dict[str, Any] = json.loads(json.dumps(values, default=str))
     return content
 
@@ -121,8 +134,8 @@ class ResultFolder:
             compared as a resolved path. By default, settings are neither compared nor written.
 
     Raises:
-        SettingError: the folder cannot be written to, its tables cannot be read, or its rows were made with other
-            settings.
+        SettingError: the folder cannot be written to, its tables cannot be read, its rows were made with other
+            settings, or a path is not in UTF-8.
     """
 
     def __init__(
@@ -130,6 +143,7 @@ class ResultFolder:
     ) -> None:
         check_flag("overwrite", overwrite)
         self.folder = Path(output_dir)
+        _check_utf8("The output folder", str(self.folder))
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.folder):
@@ -223,9 +237,10 @@ class ResultFolder:
             folder: the input folder.
 
         Raises:
-            SettingError: the rows that are there are of images from another folder.
+            SettingError: the rows that are there are of images from another folder, or its name is not in UTF-8.
         """
         given = {INPUT: os.path.realpath(folder)}
+        _check_utf8("The input folder", given[INPUT])
         if self._earlier is not None and INPUT in self._earlier:
             self._bind(given, set(self._earlier) - {INPUT})
         else:

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from common.data import add_what_the_name_says, list_photos, name_items
+from common.data import add_what_the_name_says, list_photos, name_items, usable_names
 from common.errors import SettingError, UnreadableImageError
 from common.examine.modality import modality_of
 from common.examine.table import FUNDUS, OCT, SCALES
@@ -109,8 +109,8 @@ def _list_files(given: Sequence[Path], results: ResultFolder) -> list[dict[str, 
     folder = Path(os.path.commonpath([file.parent for file in known]))
     names = {file: file.relative_to(folder).as_posix() for file in known}
     failures = {names[file]: "does not exist" for file in known if file not in there}
-    usable = [names[file] for file in there if file.suffix.lower() in SUFFIXES]
-    failures |= {names[file]: f"its suffix is not that of a {KIND}" for file in there if names[file] not in usable}
+    usable, unusable = usable_names([names[file] for file in there], SUFFIXES, KIND)
+    failures |= unusable
     by_name = {names[file]: values for file, values in known.items()}
     return name_items(folder, usable, results, by_name, failures, _is_volume)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -224,3 +225,13 @@ def test_other_files_are_failures(photos: Path, tmp_path: Path) -> None:
     assert len(list_inputs([photos / "readme.txt", photos / "a.png"], results)) == 1
     results.start()
     assert "readme.txt,list,its suffix is not that of a photo or B-scan" in results.failures.read_text()
+
+
+def test_a_name_that_is_not_in_utf8(photos: Path, tmp_path: Path) -> None:
+    misnamed = photos / os.fsdecode(b"b\xe9.jpg")
+    (photos / "b.jpg").rename(misnamed)
+    for number, inputs in enumerate((photos, [photos / "a.png", misnamed])):
+        results = ResultFolder(tmp_path / f"out{number}")
+        assert misnamed.name not in [item["name"] for item in list_inputs(inputs, results)]
+        results.start()
+        assert 'b\\udce9.jpg,list,"has a name that is not in UTF-8 ' in results.failures.read_text(encoding="utf-8")
