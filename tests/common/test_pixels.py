@@ -345,7 +345,7 @@ def test_a_compressed_tiff_in_which_zero_is_white(tmp_path: Path) -> None:
     values = GREY.astype(np.uint16) * 257
     values[0, :2] = 0, 65535
     Image.fromarray(65535 - values).save(tmp_path / "a.tif", compression="tiff_lzw")
-    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+b") as file:
+    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+") as file:
         file.pages.first.tags["PhotometricInterpretation"].overwrite(tifffile.PHOTOMETRIC.MINISWHITE)
 
     np.testing.assert_array_equal(read_pixels(tmp_path / "a.tif"), values // 257)

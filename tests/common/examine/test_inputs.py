@@ -230,7 +230,8 @@ def test_other_files_are_failures(photos: Path, tmp_path: Path) -> None:
 def test_a_name_that_is_not_in_utf8(photos: Path, tmp_path: Path) -> None:
     misnamed = photos / os.fsdecode(b"b\xe9.jpg")
     (photos / "b.jpg").rename(misnamed)
-    for number, inputs in enumerate((photos, [photos / "a.png", misnamed])):
+    given: list[Any] = [photos, [photos / "a.png", misnamed]]
+    for number, inputs in enumerate(given):
         results = ResultFolder(tmp_path / f"out{number}")
         assert misnamed.name not in [item["name"] for item in list_inputs(inputs, results)]
         results.start()
