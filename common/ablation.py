@@ -94,9 +94,15 @@ def run_ablation(
         raise SettingError(f"variants is {', '.join(chosen)}; give {REFERENCE} and any of {', '.join(VARIANTS)}.")
     if not seeds or len(set(seeds)) != len(seeds):
         raise SettingError(f"seeds is {list(seeds)}; give different whole numbers, at least three for a comparison.")
+    if type(resamples) is not int or resamples < 1:
+        raise SettingError(f"resamples is {resamples!r}; give the number of samples of the bootstrap, 1 or more.")
     given = {"dataset_dir": _absolute(dataset_dir), "data_list": _absolute(data_list), **(overrides or {})}
     given |= {name: _absolute(value) for name, value in given.items() if name.endswith("_path") and value}
-    config = ConfigParser.load_config_files([str(folder / "configs" / name) for name in configs])
+    paths = [folder / "configs" / name for name in configs]
+    for path in paths:
+        if not path.is_file():
+            raise SettingError(f"configs has {path.name}, and there is no {path}; give config files of the bundle.")
+    config = ConfigParser.load_config_files([str(path) for path in paths])
     for variant in chosen:
         check_overrides(config, {**given, **VARIANTS[variant]}, " + ".join(configs))
     root = Path(output).resolve()

@@ -88,10 +88,10 @@ def run_benchmark(
     Raises:
         SettingError: a setting is wrong, or a bundle has no weights.
     """
-    if repeats < 1:
-        raise SettingError(f"--repeats is {repeats}: give 1 or more.")
-    if photos < 0 or (not photos and EXAMINATION in bundles):
-        raise SettingError(f"--photos is {photos}: give 1 or more, or leave `retina examine` out by 0.")
+    if type(repeats) is not int or repeats < 1:
+        raise SettingError(f"--repeats is {repeats!r}: give 1 or more.")
+    if type(photos) is not int or photos < 0 or (not photos and EXAMINATION in bundles):
+        raise SettingError(f"--photos is {photos!r}: give 1 or more, or leave `retina examine` out by 0.")
     target = Path(output)
     if not target.resolve().parent.is_dir():
         raise SettingError(f"The folder of --output {target} does not exist: make it, or give another file.")

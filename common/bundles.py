@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from monai.bundle import ConfigParser, ConfigWorkflow
 
 BUNDLES = Path(__file__).resolve().parent.parent / "bundles"
+_DEVICE = "device"
 
 
 def available_bundles() -> dict[str, Path]:
@@ -138,6 +139,38 @@ def check_overrides(config: Mapping[str, Any], overrides: Mapping[str, Any], con
         raise SettingError(f"The setting --{name} is no id of {config_names}: {advice}.")
 
 
+def checked_device(device: str | int | None) -> str | None:
+    """Give the name of a device that is there.
+
+    Args:
+        device: as `torch.device` takes it, e.g. ``cpu`` or ``cuda:0``, or the number of a GPU; None for no choice.
+
+    Raises:
+        SettingError: there is no such device.
+    """
+    if device is None:
+        return None
+    import torch
+
+    try:
+        name = str(torch.device(f"cuda:{device}" if type(device) is int else device))
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise SettingError(f"--device is {device!r}, which cannot be used ({reason}): give cpu or cuda.") from error
+    return name
+
+
+def _with_device(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Overrides with the device as the configs need it, not as its name; an expression stays as it is."""
+    device = overrides.get(_DEVICE)
+    if device is None:  # as without it
+        return {name: value for name, value in overrides.items() if name != _DEVICE}
+    if not isinstance(device, str | int | float) or str(device).startswith(("$", "@", "%")):
+        return dict(overrides)
+    return {**overrides, _DEVICE: f"$torch.device({checked_device(overrides[_DEVICE])!r})"}
+
+
 def open_bundle(
     bundle: Path, configs: Sequence[str], overrides: Mapping[str, Any], *, bundle_logging: bool = False
 ) -> ConfigWorkflow:
@@ -146,7 +179,8 @@ def open_bundle(
     Args:
         bundle: the bundle's folder.
         configs: names of config files, the later overriding the earlier.
-        overrides: id to value, as on the command line of ``python -m monai.bundle run``.
+        overrides: id to value, as on the command line of ``python -m monai.bundle run``; ``device`` may also be the
+            name of a device, or None for the bundle's own choice.
         bundle_logging: whether to log as the bundle's ``logging.conf`` says; otherwise warnings only.
 
     Returns:
@@ -163,13 +197,14 @@ def open_bundle(
 
     files = [str(path) for path in paths]
     check_overrides(ConfigParser.load_config_files(files), overrides, " + ".join(configs))
+    given = _with_device(overrides)
     # Its remarks on where the logging and the metadata come from are of no use to the user of a command.
     logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)
     workflow = ConfigWorkflow(
         files,
         meta_file=str(bundle / "configs" / "metadata.json"),
         logging_file=None if bundle_logging else False,
-        **{"bundle_root": str(bundle), **overrides},
+        **{"bundle_root": str(bundle), **given},
     )
     workflow.initialize()
     return workflow

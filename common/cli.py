@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import itertools
 import logging
 import os
@@ -130,7 +131,7 @@ class Commands:
             output: folder for weights, curves and figures; it is made.
             overrides: ids of the config and their values.
         """
-        given = {"dataset_dir": dataset_dir, "data_list": data_list, "output_dir": output}
+        given = {"dataset_dir": dataset_dir, "data_list": data_list, "output_dir": _text("output", output)}
         return _train(bundle, ["train.json"], given, overrides)
 
     @_deferred
@@ -149,7 +150,7 @@ class Commands:
             output: folder for the report; it is made.
             overrides: ids of the config and their values.
         """
-        given = {"dataset_dir": dataset_dir, "data_list": data_list, "output_dir": output}
+        given = {"dataset_dir": dataset_dir, "data_list": data_list, "output_dir": _text("output", output)}
         return _train(bundle, ["train.json", "evaluate.json"], given, overrides)
 
     @_deferred
@@ -227,19 +228,17 @@ class Commands:
         """
         from common.ablation import run_ablation
 
-        given = (seeds,) if isinstance(seeds, int) else seeds
-        numbers = [int(seed) for seed in _names(given)]
         return run_ablation(
-            bundle,
-            dataset_dir,
-            data_list,
-            output,
-            numbers,
-            split,
+            _text("bundle", bundle),
+            _text("dataset_dir", dataset_dir),
+            _text("data_list", data_list),
+            _text("output", output),
+            _seeds(seeds),
+            _text("split", split),
             _names(variants),
             resamples,
             _names(configs),
-            overrides,
+            _with_paths(overrides),
         )
 
     @_deferred
@@ -260,7 +259,9 @@ class Commands:
         """
         from common.via import masks_to_via
 
-        print(f"{masks_to_via(results, photos, output, str(attribute), least_area)} regions written to {output}")
+        folders = _text("results", results), _text("photos", photos)
+        regions = masks_to_via(*folders, _text("output", output), _text("attribute", attribute), least_area)
+        print(f"{regions} regions written to {output}")
         return 0
 
     @_deferred
@@ -309,18 +310,18 @@ class Commands:
 
         _without_repeated_errors()
         return run_search(
-            str(bundle),
-            str(space),
-            str(output_dir),
+            _text("bundle", bundle),
+            _text("space", space),
+            _text("output_dir", output_dir),
             sampler,
             trials,
-            storage,
-            study,
+            None if storage is None else _text("storage", storage),
+            None if study is None else _text("study", study),
             prune_after,
             seed,
             _names(configs),
             heartbeat,
-            overrides,
+            _with_paths(overrides),
         )
 
     @_deferred
@@ -333,7 +334,7 @@ class Commands:
         """
         from common.demo import run_demo
 
-        return run_demo(str(output), count)
+        return run_demo(_text("output", output), count)
 
     @_deferred
     def benchmark(
@@ -358,15 +359,43 @@ class Commands:
         """
         from common.benchmark import run_benchmark
 
-        return run_benchmark(_names(bundles), str(output), _names(sizes), repeats, photos)
+        return run_benchmark(_names(bundles), _text("output", output), _names(sizes), repeats, photos)
 
 
 def _names(value: Any) -> list[str]:
-    """Read names separated by commas; Fire has already made a tuple of some."""
+    """Read names separated by commas; Fire has already made a tuple of some, and a number of one."""
     if value is None:
         return []
-    parts = value.split(",") if isinstance(value, str) else value
+    parts = value if isinstance(value, list | tuple) else str(value).split(",")
     return [str(part).strip() for part in parts]
+
+
+def _seeds(value: Any) -> list[int]:
+    """Read whole numbers from 0 on, separated by commas."""
+    names = _names(value)
+    if not all(name.isdecimal() for name in names):
+        raise SettingError(f"--seeds is {','.join(names)}: give whole numbers from 0 on, separated by commas.")
+    return [int(name) for name in names]
+
+
+def _text(name: str, value: Any) -> str:
+    """Give a path or a name as text; a flag with nothing behind it is True."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise SettingError(f"--{name} is {value!r}: give a path or a name.")
+    return str(value)
+
+
+def _is_path(name: str) -> bool:
+    """Whether an id of a config is that of a path."""
+    return name == "data_list" or name.endswith(("_dir", "_path"))
+
+
+def _with_paths(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with every path as text; one may still be None."""
+    return {
+        name: _text(name, value) if _is_path(name) and isinstance(value, bool | int | float) else value
+        for name, value in settings.items()
+    }
 
 
 def _settings(given: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -374,7 +403,7 @@ def _settings(given: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[st
     twice = sorted(set(given) & set(overrides))
     if twice:
         raise SettingError(f"The setting --{twice[0]} is already given by an argument: leave the flag out.")
-    return {**given, **overrides}
+    return _with_paths({**given, **overrides})
 
 
 def _without_repeated_errors() -> None:
@@ -384,8 +413,8 @@ def _without_repeated_errors() -> None:
 
 
 def _infer(bundle: str, photos: str, output: str, overrides: Mapping[str, Any]) -> int:
-    folder = find_bundle(bundle)
-    settings = _settings({"dataset_dir": photos, "output_dir": output}, overrides)
+    folder = find_bundle(_text("bundle", bundle))
+    settings = _settings({"dataset_dir": _text("input", photos), "output_dir": _text("output", output)}, overrides)
     print(f"{folder.name}: loading", file=sys.stderr)
     from ignite.engine import Events
     from tqdm import tqdm
@@ -416,6 +445,7 @@ def _examine(
     from common.examine import TABLE, Examiner
     from common.results import check_flag
 
+    photos, output = _text("input", photos), _text("output", output)
     flags = {"resume": check_flag("resume", resume), "overwrite": check_flag("overwrite", overwrite)}
     examiner = Examiner(bundles, **options)
     for entry in TABLE:
@@ -432,13 +462,43 @@ def _examine(
 
 
 def _train(bundle: str, configs: Sequence[str], given: Mapping[str, Any], overrides: Mapping[str, Any]) -> int:
-    folder = find_bundle(bundle)
+    folder = find_bundle(_text("bundle", bundle))
     workflow = open_bundle(folder, configs, _settings(given, overrides), bundle_logging=True)
     _without_repeated_errors()
     workflow.run()
     workflow.finalize()
     print(f"Finished; look at {given['output_dir']}.")
     return 0
+
+
+def _quoted(value: str) -> str:
+    """A value that Fire, which reads values as Python, leaves as it is; None stays None."""
+    return value if DefaultParseValue(value) in (value, None) else repr(value)
+
+
+def _with_texts(arguments: Sequence[str]) -> list[str]:
+    """Keep Fire from making numbers of paths and names: of a folder called 1e3 or 2024_11, given as it is or by a flag.
+
+    Values of other flags have to be read as Python.
+    """
+    command, *others = arguments or [""]
+    places = list(itertools.takewhile(lambda name: not name.startswith("-"), others))
+    method = vars(Commands).get(command.replace("-", "_"))
+    parameters = inspect.signature(method).parameters.values() if callable(method) else ()
+    texts = {parameter.name for parameter in parameters if parameter.annotation in ("str", "str | None")}
+    texts.discard("device")  # may be the number of a GPU
+    quoted = [_quoted(place) for place in places]
+    name = ""
+    for argument in others[len(places) :]:
+        if argument.startswith("--"):
+            flag, equals, value = argument.partition("=")
+            name = flag.removeprefix("--").replace("-", "_")
+            is_text = name in texts or _is_path(name)
+            quoted.append(f"{flag}={_quoted(value)}" if equals and is_text else argument)
+        else:
+            quoted.append(_quoted(argument) if name in texts or _is_path(name) else argument)
+            name = ""
+    return [*arguments[:1], *quoted]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -455,9 +515,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Fire would hand --help on to a command that takes any flag.
         given = [name for name in given[:1] if not name.startswith("-")] + ["--", "--help"]
     else:
-        # Fire reads arguments as Python: a folder named 1e3 would come out as a number. Values of flags have to be.
-        paths = list(itertools.takewhile(lambda name: not name.startswith("-"), given[1:]))
-        given[1 : len(paths) + 1] = [path if DefaultParseValue(path) == path else repr(path) for path in paths]
+        given = _with_texts(given)
     os.environ.setdefault("PAGER", "cat")
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     warnings.filterwarnings("ignore", module="monai|torch|ignite|timm")

@@ -18,7 +18,7 @@ from common.errors import SettingError, UnreadableImageError
 from common.pages import pages_note
 from common.patients import patient_from_name
 from common.pixels import PHOTO_SUFFIXES
-from common.results import ResultFolder
+from common.results import ResultFolder, escaped
 from common.scans import SCAN_SUFFIXES, VOLUME_SUFFIXES, scan_addresses, split_address
 from common.tables import join_table, read_photo_table
 
@@ -242,6 +242,27 @@ def _tell_pages(items: Sequence[dict[str, Any]]) -> None:
             item["note"] = notes[key]
 
 
+def usable_names(names: Sequence[str], suffixes: Collection[str], kind: str) -> tuple[list[str], dict[str, str]]:
+    """Tell apart the files that can be inputs by their names, and the others.
+
+    Args:
+        names: paths of files.
+        suffixes: those of the files that count, in lower case.
+        kind: what they are called in messages.
+
+    Returns:
+        The names of the files that count, and for each of the others, why it does not.
+    """
+    reasons = {
+        name: "has a name that is not in UTF-8 (as in some ZIP archives): rename the file, or its folder"
+        if escaped(name) != name
+        else f"its suffix is not that of a {kind}"
+        for name in names
+        if escaped(name) != name or PurePosixPath(name).suffix.lower() not in suffixes
+    }
+    return [name for name in names if name not in reasons], reasons
+
+
 def list_scans(dataset_dir: str | Path, results: ResultFolder) -> list[dict[str, Any]]:
     """List the B-scans of a folder and its sub-folders (or of one file) that are not done yet.
 
@@ -278,8 +299,8 @@ def list_photos(
     """List the photos of a folder and its sub-folders (or one photo) that are not done yet.
 
     Linked sub-folders are read too, each folder once. What cannot be read, what is no regular file, and files that are
-    no photo by their suffix are recorded as failures of the stage ``list``. The output folder is left out when it lies
-    inside the input folder.
+    no photo by their suffix, or have a name that is not in UTF-8, are recorded as failures of the stage ``list``. The
+    output folder is left out when it lies inside the input folder.
 
     Args:
         dataset_dir: a folder, or one file.
@@ -317,18 +338,18 @@ def list_photos(
     else:
         found, broken = ([given], {}) if given.is_file() else ([], {given: "is no regular file"})
     names = [path.relative_to(folder).as_posix() for path in found]
-    photos = [name for name in names if PurePosixPath(name).suffix.lower() in suffixes]
+    photos, unusable = usable_names(names, suffixes, kind)
     failures = {path.relative_to(folder).as_posix(): reason for path, reason in broken.items()}
     if not photos:
-        also = "".join(f" {folder / name} {reason}." for name, reason in failures.items())
+        named = [name for name in unusable if PurePosixPath(name).suffix.lower() in suffixes]
+        told = failures | {name: unusable[name] for name in named}
+        also = "".join(f" {escaped(str(folder / name))} {reason}." for name, reason in told.items())
         raise SettingError(
-            f"The input {given} holds no {kind}: {len(names)} files, none ending in "
-            f"{', '.join(sorted(suffixes))}.{also[:1000]}"
+            f"The input {given} holds no {kind}{' that can be used' if named else ''}: {len(names)} files, none "
+            f"{'with a name in UTF-8 ' if named else ''}ending in {', '.join(sorted(suffixes))}.{also[:1000]}"
         )
     known = {} if table_path is None else read_photo_table(table_path, photos, further)
-    for name in names:
-        if PurePosixPath(name).suffix.lower() not in suffixes:
-            failures[name] = f"its suffix is not that of a {kind}"
+    failures |= unusable
     return name_items(folder, photos, results, known, failures, is_volume)
 
 
@@ -361,7 +382,7 @@ def name_items(
     outputs = _output_names(names, results.outputs)
     _check_outputs(outputs.values(), results.folder.resolve(), folder.resolve())
     for name in sorted(failures):
-        results.list_failure(name, "list", failures[name])
+        results.list_failure(escaped(name), "list", failures[name])
     for name, reason in unreadable.items():
         results.list_failure(name, "read", reason)
     items = [
@@ -416,7 +437,7 @@ def list_patients_photos(
     items = list_photos(dataset_dir, results, table_path, further=clinical)
     expected = list(clinical) if table_path is not None else []
     if biomarkers_path is not None and biomarker_columns:
-        items = join_table(items, biomarkers_path, list(biomarker_columns), some=not results.done)
+        items = join_table(items, biomarkers_path, list(biomarker_columns), results.done)
         expected += list(biomarker_columns)
     for item in items:
         add_what_the_name_says(item)

@@ -89,6 +89,8 @@ def run_demo(output: str | Path, count: int) -> int:
     Raises:
         SettingError: no bundle has weights, or ``count`` or the folder cannot be used.
     """
+    if type(count) is not int or count < 1:
+        raise SettingError(f"--count is {count!r}: give the number of pictures, 1 or more.")
     folder = Path(output).resolve()
     bundles = {name: path for name, path in available_bundles().items() if has_weights(path)}
     for name in available_bundles():

@@ -42,18 +42,29 @@ def shared_pixels(pixels: dict[Path, NDArray[np.uint8]]) -> Iterator[None]:
         _SHARED.reset(token)
 
 
+def _full_scale(values: NDArray[Any]) -> int:
+    """The highest value of the smallest bit depth (8 to 16) that holds the maximum of integers."""
+    if not np.issubdtype(values.dtype, np.integer):
+        raise ValueError(f"its pixels are of type {values.dtype}; 8 or 16 bit integers are supported")
+    if values.min() < 0 or values.max() > 65535:
+        raise ValueError(f"its pixels range from {values.min()} to {values.max()}; 8 or 16 bits are supported")
+    return int(2 ** max(8, int(values.max()).bit_length()) - 1)
+
+
 def _to_uint8(values: NDArray[Any]) -> NDArray[np.uint8]:
     """Scale integers of more than 8 bits to 0-255 by the smallest bit depth (8 to 16) that holds their maximum."""
     if values.dtype == np.uint8:
         return values
     if values.dtype == bool:
         return values.astype(np.uint8) * 255
-    if not np.issubdtype(values.dtype, np.integer):
-        raise ValueError(f"its pixels are of type {values.dtype}; 8 or 16 bit integers are supported")
-    if values.min() < 0 or values.max() > 65535:
-        raise ValueError(f"its pixels range from {values.min()} to {values.max()}; 8 or 16 bits are supported")
-    full_scale = 2 ** max(8, int(values.max()).bit_length()) - 1
-    return np.rint(values * (255.0 / full_scale)).astype(np.uint8)
+    return np.rint(values * (255.0 / _full_scale(values))).astype(np.uint8)
+
+
+def _white_is_high(pixels: NDArray[Any]) -> NDArray[Any]:
+    """Invert the grey values of a TIFF in which 0 is white (MINISWHITE); transparency, behind them, stays."""
+    grey = pixels if pixels.ndim == 2 else pixels[..., :1]
+    inverted = ~grey if grey.dtype == bool else _full_scale(grey) - grey
+    return inverted if pixels.ndim == 2 else np.concatenate([inverted, pixels[..., 1:]], axis=2)
 
 
 def _turn(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
@@ -118,6 +129,8 @@ def _decode_deep_tiff(stream: BinaryIO, number: int) -> NDArray[Any]:
                 pixels = np.moveaxis(pixels, 0, -1)
     if pixels.ndim not in (2, 3):
         raise ValueError(f"its pixels have shape {pixels.shape}; one page of a grey or colour photo is expected")
+    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+        pixels = _white_is_high(pixels)
     return _turn(pixels, int(tag.value) if tag is not None else 1)
 
 

@@ -10,7 +10,7 @@ import math
 import os
 import tempfile
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 from urllib.parse import urlparse
 from urllib.request import url2pathname
@@ -74,6 +74,17 @@ def check_flag(name: str, value: Any) -> bool:
     return value
 
 
+def escaped(name: str) -> str:
+    """Give a name that can be written to a table: what is not UTF-8 in a file's name becomes an escape sequence."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _check_utf8(what: str, path: str) -> None:
+    """Refuse a path that no table, record or message could name."""
+    if escaped(path) != path:
+        raise SettingError(f"{what} {escaped(path)} has a name that is not in UTF-8: rename it.")
+
+
 def _resolved(source: str) -> str:
     """Give a path without links and relative to nothing; the address of a file in the web stays as it is."""
     url = urlparse(source)
@@ -88,6 +99,8 @@ def _as_json(settings: Mapping[str, Any]) -> dict[str, Any]:
         name: _resolved(str(value)) if name.endswith("_path") and isinstance(value, (str, Path)) else value
         for name, value in settings.items()
     }
+    for name, value in values.items():
+        _check_utf8(name, str(value))
     content: dict[str, Any] = json.loads(json.dumps(values, default=str))
     return content
 
@@ -121,8 +134,8 @@ class ResultFolder:
             compared as a resolved path. By default, settings are neither compared nor written.
 
     Raises:
-        SettingError: the folder cannot be written to, its tables cannot be read, or its rows were made with other
-            settings.
+        SettingError: the folder cannot be written to, its tables cannot be read, its rows were made with other
+            settings, or a path is not in UTF-8.
     """
 
     def __init__(
@@ -130,6 +143,7 @@ class ResultFolder:
     ) -> None:
         check_flag("overwrite", overwrite)
         self.folder = Path(output_dir)
+        _check_utf8("The output folder", str(self.folder))
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.folder):
@@ -223,9 +237,10 @@ class ResultFolder:
             folder: the input folder.
 
         Raises:
-            SettingError: the rows that are there are of images from another folder.
+            SettingError: the rows that are there are of images from another folder, or its name is not in UTF-8.
         """
         given = {INPUT: os.path.realpath(folder)}
+        _check_utf8("The input folder", given[INPUT])
         if self._earlier is not None and INPUT in self._earlier:
             self._bind(given, set(self._earlier) - {INPUT})
         else:
@@ -306,12 +321,17 @@ class ResultFolder:
             name: path relative to the output folder.
 
         Raises:
-            SettingError: the path would lie outside the output folder.
+            SettingError: the path would lie outside the output folder, or has a part ``..``.
         """
         path = self.folder / name
         root = os.path.realpath(self.folder)
         if os.path.commonpath([root, os.path.realpath(path)]) != root:
             raise SettingError(f"The output {name} would be written outside {self.folder}: rename the input.")
+        if ".." in PurePath(name).parts:
+            raise SettingError(
+                f"The output {name} has a part '..', so that it may be the same file as another: give the input by a "
+                "path without '..'."
+            )
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
@@ -323,7 +343,7 @@ class ResultFolder:
             content: its bytes.
 
         Raises:
-            SettingError: the path would lie outside the output folder.
+            SettingError: see `path`.
             OSError: the file cannot be written.
         """
         path = self.path(name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from difflib import get_close_matches
 from itertools import zip_longest
 from pathlib import Path, PurePath, PurePosixPath
@@ -260,45 +260,57 @@ def read_cells(
 
 
 def join_table(
-    items: Sequence[Mapping[str, Any]], table_path: str | Path, columns: Sequence[str], some: bool = True
+    items: Sequence[Mapping[str, Any]], table_path: str | Path, columns: Sequence[str], done: Collection[str] = ()
 ) -> list[dict[str, Any]]:
     """Add columns of a table of results, such as the biomarkers that another bundle measured, to items.
 
-    A row belongs to the item whose ``name`` it has in its column ``image``, or else, to the one with this file name.
+    A row belongs to the item whose ``name`` it has in its column ``image``, or else, where it gives a file name without
+    a folder, to the one item of this file name.
 
     Args:
         items: items with ``name``.
         table_path: the table; it has the column ``image``.
         columns: names of columns of numbers.
-        some: whether it is an error that the table has no row of any item.
+        done: names of items that an earlier run has done: their rows may be in the table, too, and it is then no error
+            that it has no row of any item.
 
     Returns:
         The items with the columns as numbers; an item without a row, and an empty cell, have None.
 
     Raises:
-        SettingError: the table cannot be read, lacks a column or has no row of any item, an item's path or file name
-            fits several rows, or a cell is no number.
+        SettingError: the table cannot be read, lacks a column or has no row of any item, an item has several rows, the
+            file name in a row is that of several items, or a cell is no number.
     """
     rows = read_table(table_path, "The table")
     missing = [column for column in ("image", *columns) if not rows or column.lower() not in rows[0]]
     if missing:
         raise SettingError(f"The table {table_path} has no column {missing[0]!r}, or no rows: give another table.")
-    by_name: dict[str, list[dict[str, str]]] = defaultdict(list)
-    by_file: dict[str, list[dict[str, str]]] = defaultdict(list)
+    by_image: dict[str, list[dict[str, str]]] = defaultdict(list)
     for row in rows:
-        by_name[row["image"]].append(row)
-        by_file[PurePosixPath(row["image"]).name].append(row)
+        by_image[PurePath(row["image"]).as_posix()].append(row)
+    names = dict.fromkeys([*(item["name"] for item in items), *done])
+    by_file: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        by_file[PurePosixPath(name).name].append(name)
     joined, found = [], 0
     for item in items:
-        sharing = by_name.get(item["name"]) or by_file.get(PurePosixPath(item["name"]).name, [])
-        if len(sharing) > 1:
-            raise SettingError(
-                f"The table {table_path} has several rows that may be those of {item['name']}: keep one."
-            )
-        found += len(sharing)
-        values = {column: _number(table_path, sharing[0], column) if sharing else None for column in columns}
+        name = item["name"]
+        file = PurePosixPath(name).name
+        own = by_image.get(name, [])
+        if not own and file in by_image and file not in names:
+            sharing = by_file[file]
+            if len(sharing) > 1:
+                raise SettingError(
+                    f"The table {table_path} has one row {file!r} for the photos {sharing[0]} and {sharing[1]}: give "
+                    "their paths in the column 'image'."
+                )
+            own = by_image[file]
+        if len(own) > 1:
+            raise SettingError(f"The table {table_path} has {len(own)} rows that may be those of {name}: keep one.")
+        found += len(own)
+        values = {column: _number(table_path, own[0], column) if own else None for column in columns}
         joined.append({**item, **values})
-    if some and items and not found:
+    if items and not found and not done:
         raise SettingError(
             f"The table {table_path} has no row of any of the {len(items)} photos (column 'image': their paths or file "
             "names): give the table of the same photos."

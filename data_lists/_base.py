@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from common import tables
 from common.errors import SettingError
 from common.lesions import LESIONS
 from common.pixels import PHOTO_SUFFIXES, read_pixels
+from common.results import escaped
 
 VESSELS: Mapping[str, str] = {"0": "background", "1": "vessel"}
 """The meaning of the values of a binary vessel mask, for `Dataset.labels`."""
@@ -142,6 +143,7 @@ class Tree:
         self._unused = set(exclude)
         self._exclude = tuple(exclude)
         self._files: list[str] | None = None
+        self._misnamed: set[str] = set()
 
     def has(self, folder: str) -> bool:
         """Say whether the root has this folder."""
@@ -218,7 +220,7 @@ class Tree:
                 seen.add(real)
                 above = Path(folder).relative_to(self.root)
                 found += [(above / name).as_posix() for name in names if not name.startswith(".")]
-            self._files = sorted(found, key=natural_order)
+            self._files = sorted(self._in_utf8(found), key=natural_order)
         return self._files
 
     def pair(self, images: Found, others: Found, what: str = "label") -> Mapping[str, str]:
@@ -280,7 +282,18 @@ class Tree:
         """Give the visible names in a folder in natural order."""
         path = self.root / folder
         names = [entry.name for entry in path.iterdir()] if path.is_dir() else []
-        return sorted((name for name in names if not name.startswith(".")), key=natural_order)
+        visible = [_join(folder, name) for name in names if not name.startswith(".")]
+        return sorted((PurePosixPath(name).name for name in self._in_utf8(visible)), key=natural_order)
+
+    def _in_utf8(self, paths: Collection[str]) -> list[str]:
+        """Give the paths that a list can name, and warn once of each of the others."""
+        for path in paths:
+            if escaped(path) != path and path not in self._misnamed and not self.is_excluded(path):
+                self._misnamed.add(path)
+                warnings.warn(
+                    f"{escaped(path)} is left out: its name is not in UTF-8; rename it", DataListWarning, stacklevel=2
+                )
+        return [path for path in paths if escaped(path) == path]
 
     def _paths(self, folder: str) -> list[str]:
         """Give the path of each visible name in a folder."""

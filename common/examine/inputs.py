@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from common.data import add_what_the_name_says, list_photos, name_items
+from common.data import add_what_the_name_says, list_photos, name_items, usable_names
 from common.errors import SettingError, UnreadableImageError
 from common.examine.modality import modality_of
 from common.examine.table import FUNDUS, OCT, SCALES
@@ -96,7 +96,7 @@ def _list_files(given: Sequence[Path], results: ResultFolder) -> list[dict[str, 
     """List the files that tables name, and others."""
     known: dict[Path, dict[str, Any]] = {}
     for path in given:
-        rows = _read_inputs_table(path) if path.suffix.lower() == _TABLE_SUFFIX else {path: {}}
+        rows = _read_inputs_table(path) if path.suffix.lower() == _TABLE_SUFFIX else {_place(path): {}}
         for file, values in rows.items():
             if file.is_dir():
                 raise SettingError(f"The input {file} is a folder: give it alone, or give files.")
@@ -106,13 +106,18 @@ def _list_files(given: Sequence[Path], results: ResultFolder) -> list[dict[str, 
     there = [file for file in known if file.is_file()]
     if not there:
         raise SettingError(f"None of the inputs exists, the first of which is {next(iter(known))}: give other paths.")
-    folder = Path(os.path.commonpath([file.absolute().parent for file in known]))
-    names = {file: file.absolute().relative_to(folder).as_posix() for file in known}
+    folder = Path(os.path.commonpath([file.parent for file in known]))
+    names = {file: file.relative_to(folder).as_posix() for file in known}
     failures = {names[file]: "does not exist" for file in known if file not in there}
-    usable = [names[file] for file in there if file.suffix.lower() in SUFFIXES]
-    failures |= {names[file]: f"its suffix is not that of a {KIND}" for file in there if names[file] not in usable}
+    usable, unusable = usable_names([names[file] for file in there], SUFFIXES, KIND)
+    failures |= unusable
     by_name = {names[file]: values for file, values in known.items()}
     return name_items(folder, usable, results, by_name, failures, _is_volume)
+
+
+def _place(path: Path) -> Path:
+    """Give a path by which a file is known, whatever way leads to it: names of results have no part ``..``."""
+    return Path(os.path.abspath(path))
 
 
 def _is_volume(path: Path, known: Mapping[str, Any]) -> bool:
@@ -153,7 +158,7 @@ def _read_inputs_table(table: Path) -> dict[Path, dict[str, Any]]:
     for row in rows:
         if not row[_PATH]:
             raise SettingError(f"The table {table} has a row without a 'path': fill it in.")
-        file = Path(os.path.normpath(table.parent / PurePosixPath(row[_PATH])))
+        file = _place(table.parent / PurePosixPath(row[_PATH]))
         if file in known:
             raise SettingError(f"The table {table} has two rows with the path {row[_PATH]!r}: keep one.")
         known[file] = read_cells(table, row, COLUMNS, _PATH)

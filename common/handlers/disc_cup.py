@@ -76,13 +76,13 @@ class DiscCupReport(SegmentationReport):
     def report(self) -> dict[str, Any]:
         """Put together what `write` writes."""
         report = super().report()
+        report["photos"] = {"disc_not_found": self.without_disc}
         if self.photos:
             named = ("dice_mean", "iou_mean", "vertical_cdr_error")
             datasets = sorted({row["dataset"] for row in self.photos} - {""})
-            report["photos"] = {
+            report["photos"] |= {
                 "images": len(self.photos),
                 "not_found": sum(bool(np.isnan(row["vertical_cdr"])) for row in self.photos),
-                "disc_not_found": self.without_disc,
                 "all": self._photo_summary(self.photos, named),
                 "by_dataset": {
                     name: self._photo_summary([row for row in self.photos if row["dataset"] == name], named)

@@ -46,6 +46,20 @@ class Outcome:
         return sum(1 for card in self.cards if card.failure)
 
 
+def check_limit(name: str, limit: float) -> None:
+    """Refuse a limit of the page that is no positive number.
+
+    Args:
+        name: of the setting.
+        limit: its value.
+
+    Raises:
+        SettingError: it is something else.
+    """
+    if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 < limit < math.inf:
+        raise SettingError(f"--{name} is {limit!r}: give a number above 0.")
+
+
 class Runner:
     """Runs examinations with networks that stay loaded; it may be used by several threads.
 
@@ -66,9 +80,8 @@ class Runner:
         max_files: int = 20,
         max_megabytes: float = 50,
     ) -> None:
-        for name, limit in (("max_files", max_files), ("max_megabytes", max_megabytes)):
-            if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 < limit < math.inf:
-                raise SettingError(f"--{name} is {limit!r}: give a number above 0.")
+        check_limit("max_files", max_files)
+        check_limit("max_megabytes", max_megabytes)
         self.max_files = max_files
         self.max_bytes = int(max_megabytes * MEGABYTE)
         self._examiner = Examiner(bundles, device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import signal
 import socket
@@ -34,12 +35,13 @@ from common.errors import SettingError
 from common.examine import DISCLAIMER
 from common.examine.table import FUNDUS, OCT, SCALES
 from common.page.cards import results_html
-from common.page.runs import MEGABYTE, Outcome, Runner
+from common.page.runs import MEGABYTE, Outcome, Runner, check_limit
 from common.page.workspace import Workspace
 from common.phantoms import fundus_phantom, oct_phantom
 from common.pictures import encode_picture
 
 _HERE = Path(__file__).parent
+_LOGGER = logging.getLogger(__name__)
 _SWEEP_SECONDS = 60
 _QUEUE, _SESSIONS = 100, 500
 _HEADER = """<header class="rb-header"><h1>Retina bundles</h1>
@@ -286,6 +288,21 @@ def _layout(page: _Page) -> gr.Blocks:
     return blocks
 
 
+async def sweep_always(workspace: Workspace, seconds: float) -> None:
+    """Remove what nobody has asked for, again and again; a sweep that fails is logged, and the next one tries again.
+
+    Args:
+        workspace: keeps the files.
+        seconds: time between two sweeps.
+    """
+    while True:
+        await asyncio.sleep(seconds)
+        try:
+            await asyncio.to_thread(workspace.sweep)
+        except Exception:
+            _LOGGER.exception("Files that nobody asks for could not be removed; it is tried again in %g s", seconds)
+
+
 def build_app(settings: PageSettings, root: Path) -> FastAPI:
     """Make the app: the page, and its endpoint ``/examine`` for Gradio's client.
 
@@ -299,6 +316,7 @@ def build_app(settings: PageSettings, root: Path) -> FastAPI:
     Raises:
         SettingError: a setting is wrong.
     """
+    check_limit("keep_minutes", settings.keep_minutes)
     runner = Runner(settings.bundles, settings.device, settings.max_files, settings.max_megabytes)
     workspace = Workspace(root, 60 * settings.keep_minutes)
     os.environ["GRADIO_TEMP_DIR"] = str(workspace.root)
@@ -307,12 +325,7 @@ def build_app(settings: PageSettings, root: Path) -> FastAPI:
 
     @asynccontextmanager
     async def sweep(_: FastAPI) -> AsyncIterator[None]:
-        async def sweep_always() -> None:
-            while True:
-                await asyncio.sleep(_SWEEP_SECONDS)
-                await asyncio.to_thread(workspace.sweep)
-
-        task = asyncio.create_task(sweep_always())
+        task = asyncio.create_task(sweep_always(workspace, _SWEEP_SECONDS))
         yield
         task.cancel()
         with suppress(asyncio.CancelledError):

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -123,7 +122,7 @@ def test_infer_writes_what_monai_bundle_run_writes(
     probabilities = {name for name in ours if "_probability_" in name}
     assert {name for name in ours if ours[name] != theirs[name]} <= probabilities
     for name in probabilities:  # two processes may differ in the last bit of a float, and so by one grey value
-        both = [cv2.imread(str(tmp_path / folder / name), cv2.IMREAD_UNCHANGED) for folder in ("ours", "theirs")]
+        both = [np.asarray(Image.open(tmp_path / folder / name)) for folder in ("ours", "theirs")]
         assert np.abs(both[0].astype(int) - both[1].astype(int)).max() <= 1, name
 
     assert main(["infer", NAME, str(photos), str(tmp_path / "ours"), *flags]) == 0
@@ -137,6 +136,85 @@ def test_infer_takes_hyphens_and_folders_named_like_numbers(
     shutil.copytree(photos, "1e3")
     assert main(["infer", NAME, "1e3", "007", "--save-probability"]) == 0
     assert len(list(Path("007").glob("*_probability_vessel.png"))) == 2
+
+
+def test_paths_in_flags_are_text(
+    installed: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("5").write_text("image,eye\n" + "".join(f"{photo.name},OD\n" for photo in sorted(photos.iterdir())))
+    given = ["infer", NAME, str(photos), "--output", "2024_11", "--table_path", "5", "--ckpt-path=1e3"]
+    shutil.copy(installed / NAME / "models" / "model.pt", "1e3")
+    assert main(given) == 0
+    assert json.loads(Path("2024_11", "run.json").read_text())["table_path"] == str(tmp_path / "5")
+
+    for command in ("to_via", "to-via"):
+        assert main([command, "2024_11", str(photos), "--output", "3"]) == 0
+        assert Path("3").is_file()
+        Path("3").unlink()
+    assert main(["infer", NAME, str(photos), "--output", "--overwrite"]) == 2
+    assert "--output is True: give a path or a name." in capsys.readouterr().err
+    assert main(["infer", NAME, str(photos), "out", "--table_path"]) == 2
+    assert "--table_path is True: give a path or a name." in capsys.readouterr().err
+
+
+def test_examine_takes_folders_named_like_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["examine", "007", "--output", "2024", "--bundles", "oct_layer_segmentation"]) == 2
+    assert "The input 007 does not exist" in capsys.readouterr().err
+    assert Path("2024").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["ablate", "odir_classification", "a", "b", "c", "--seeds", "a,b"], "--seeds is a,b: give whole numbers"),
+        (["ablate", "odir_classification", "a", "b", "c", "--seeds", "1.5"], "--seeds is 1.5: give whole numbers"),
+        (["ablate", "odir_classification", "a", "b", "c", "--seeds", "0,-1"], "--seeds is 0,-1: give whole numbers"),
+        (["ablate", "odir_classification", "a", "b", "c", "--variants", "5"], "variants is 5; give photo"),
+        (["ablate", "odir_classification", "a", "b", "c", "--resamples", "x"], "resamples is 'x'; give the number"),
+        (["ablate", "odir_classification", "a", "b", "c", "--configs", "5"], "configs has 5, and there is no"),
+        (["to_via", "1", "2", "--output", "3"], "The table of results 1/results.csv cannot be read"),
+        (["benchmark", "--sizes", "3"], "The size '3' in --sizes is not WIDTHxHEIGHT"),
+        (["benchmark", "--bundles", "5"], "There is no BUNDLE '5'"),
+        (["benchmark", "--repeats", "x"], "--repeats is 'x': give 1 or more."),
+        (["benchmark", "--photos", "x"], "--photos is 'x': give 1 or more"),
+        (["demo", "--count", "x"], "--count is 'x': give the number of pictures, 1 or more."),
+        (["demo", "--count", "0"], "--count is 0: give the number of pictures, 1 or more."),
+        (["train", "5", "6", "7", "8"], "There is no BUNDLE '5'"),
+        (["infer", "--bundle", "5", "--input", "6", "--output", "7"], "There is no BUNDLE '5'"),
+    ],
+)
+def test_flags_that_cannot_be_used(
+    arguments: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    assert said in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("device", ["cpu", "None", "$torch.device('cpu')"])
+def test_infer_takes_the_name_of_a_device(device: str, installed: Path, photos: Path, tmp_path: Path) -> None:
+    photo = min(photos.iterdir())
+    assert main(["infer", NAME, str(photo), str(tmp_path / "out"), "--device", device]) == 0
+
+
+@pytest.mark.parametrize("device", ["abacus", "1.5", "True", "999"])
+def test_infer_refuses_what_is_no_device(
+    device: str, installed: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["infer", NAME, str(photos), str(tmp_path / "out"), "--device", device]) == 2
+    error = capsys.readouterr().err
+    assert "which cannot be used (" in error
+    assert "give cpu or cuda." in error
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

@@ -147,6 +147,35 @@ def failures_of(output: Path) -> dict[str, str]:
         return {row["image"]: f"{row['stage']}: {row['reason']}" for row in csv.DictReader(file)}
 
 
+MISNAMED = os.fsdecode(b"m\xfcller.png")
+
+
+def test_names_that_are_not_in_utf8(tmp_path: Path) -> None:
+    for name in ("a.png", MISNAMED, os.fsdecode(b"visit \xe9/b.png")):
+        write_photo(tmp_path / "in" / name)
+    (tmp_path / "in" / os.fsdecode(b"note\xe9.txt")).touch()
+    (tmp_path / "in" / os.fsdecode(b"link\xe9.png")).symlink_to("gone")
+    table = tmp_path / "table.csv"
+    table.write_text("image,eye\na.png,OD\n")
+    results = ResultFolder(tmp_path / "out")
+
+    assert [item["name"] for item in list_photos(tmp_path / "in", results, table)] == ["a.png"]
+
+    results.start()
+    found = failures_of(tmp_path / "out")
+    reason = "list: has a name that is not in UTF-8 (as in some ZIP archives): rename the file, or its folder"
+    expected = dict.fromkeys(["m\\udcfcller.png", "note\\udce9.txt", "visit \\udce9/b.png"], reason)
+    assert found == {**expected, "link\\udce9.png": "list: is a link to a file that does not exist"}
+
+
+def test_a_photo_alone_whose_name_is_not_in_utf8(tmp_path: Path) -> None:
+    photo = write_photo(tmp_path / "in" / MISNAMED)
+    words = r"holds no photo that can be used: 1 files, .*/m\\udcfcller\.png has a name that is not in UTF-8"
+    for path in (photo, photo.parent):
+        with pytest.raises(SettingError, match=words):
+            list_photos(path, ResultFolder(tmp_path / "out"))
+
+
 def test_linked_folders_and_files_are_read(tmp_path: Path) -> None:
     write_photo(tmp_path / "in" / "real" / "a.png")
     write_photo(tmp_path / "archive" / "deep" / "b.png")

@@ -320,6 +320,37 @@ def test_orientation_of_deep_tiff(tmp_path: Path, orientation: int) -> None:
     np.testing.assert_array_equal(read_pixels(tmp_path / "a.tif"), turned(expected, orientation))
 
 
+@pytest.mark.parametrize(
+    ("dtype", "alpha"),
+    [(np.uint8, False), (np.uint8, True), (np.uint16, False), (np.uint16, True), (np.int16, False)],
+)
+@pytest.mark.parametrize("bits", [8, 12, 16])
+def test_a_tiff_in_which_zero_is_white(tmp_path: Path, dtype: type, bits: int, alpha: bool) -> None:
+    high = min(2**bits - 1, int(np.iinfo(dtype).max))
+    grey = np.rint(GREY / 255 * high)
+    grey[0, :2] = 0, high
+    values = (high - grey).astype(dtype)
+    if alpha:
+        values = np.dstack([values, np.full_like(values, np.iinfo(dtype).max)])
+    tifffile.imwrite(
+        tmp_path / "a.tif", values, photometric="miniswhite", extrasamples=["unassalpha"] if alpha else None
+    )
+
+    pixels = read_pixels(tmp_path / "a.tif")
+
+    assert np.abs(pixels - np.rint(grey / high * 255)).max() <= 1
+
+
+def test_a_compressed_tiff_in_which_zero_is_white(tmp_path: Path) -> None:
+    values = GREY.astype(np.uint16) * 257
+    values[0, :2] = 0, 65535
+    Image.fromarray(65535 - values).save(tmp_path / "a.tif", compression="tiff_lzw")
+    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+") as file:
+        file.pages.first.tags["PhotometricInterpretation"].overwrite(tifffile.PHOTOMETRIC.MINISWHITE)
+
+    np.testing.assert_array_equal(read_pixels(tmp_path / "a.tif"), values // 257)
+
+
 COMPRESSIONS = {"none": 1, "lzw": 5, "deflate": 8, "packbits": 32773}
 
 

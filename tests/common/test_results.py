@@ -298,6 +298,24 @@ def test_nothing_is_written_outside(tmp_path: Path, name: str) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_folders_and_settings_that_are_not_in_utf8(tmp_path: Path) -> None:
+    misnamed = os.fsdecode(bytes(tmp_path) + b"/b\xe9")
+    with pytest.raises(SettingError, match=r"The output folder .*/b\\udce9 has a name that is not in UTF-8: rename it"):
+        ResultFolder(misnamed)
+    with pytest.raises(SettingError, match=r"table_path .*/b\\udce9 has a name that is not in UTF-8"):
+        ResultFolder(tmp_path / "out", settings={"table_path": misnamed})
+    with pytest.raises(SettingError, match=r"The input folder .*/b\\udce9 has a name that is not in UTF-8"):
+        ResultFolder(tmp_path / "out").bind_input(misnamed)
+
+
+def test_no_file_has_two_names(tmp_path: Path) -> None:
+    results = ResultFolder(tmp_path / "out")
+    results.write("other/b.png", b"mask")
+    with pytest.raises(SettingError, match=r"masks/\.\./other/b\.png has a part '\.\.'"):
+        results.write("masks/../other/b.png", b"thumbnail")
+    assert (tmp_path / "out" / "other" / "b.png").read_bytes() == b"mask"
+
+
 def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
     results = ResultFolder(tmp_path / "out")
     (tmp_path / "elsewhere").mkdir()

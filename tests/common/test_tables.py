@@ -116,7 +116,7 @@ ITEMS = [
 CDR = "image,cdr_vertical,note\n{},0.5,\n2_left.jpg,0.6,\n"
 
 
-@pytest.mark.parametrize("name", ["a/1_left.jpg", "1_left.jpg", "elsewhere/1_left.jpg"])
+@pytest.mark.parametrize("name", ["a/1_left.jpg", "1_left.jpg", "./1_left.jpg"])
 def test_results_are_joined_by_path_or_file_name(tmp_path: Path, name: str) -> None:
     joined = join_table(ITEMS, write(tmp_path, CDR.format(name)), ["cdr_vertical"])
 
@@ -128,13 +128,14 @@ def test_results_are_joined_by_path_or_file_name(tmp_path: Path, name: str) -> N
     ("text", "words"),
     [
         (CDR.format("3_left.jpg"), "has no row of any of the 2 photos"),
+        (CDR.format("elsewhere/1_left.jpg"), "has no row of any of the 2 photos"),
         (
-            "image,cdr_vertical\nb/1_left.jpg,0.5\nc/1_left.jpg,0.6\n",
-            "has several rows that may be those of a/1_left.jpg",
+            "image,cdr_vertical\n1_left.jpg,0.5\n./1_left.jpg,0.6\n",
+            "has 2 rows that may be those of a/1_left.jpg",
         ),
         (
             "image,cdr_vertical\na/1_left.jpg,0.5\na/1_left.jpg,0.6\n",
-            "has several rows that may be those of a/1_left.jpg",
+            "has 2 rows that may be those of a/1_left.jpg",
         ),
         (
             "image,cdr_vertical\n1_left.jpg,large\n",
@@ -147,6 +148,30 @@ def test_results_are_joined_by_path_or_file_name(tmp_path: Path, name: str) -> N
 def test_a_table_of_results_that_does_not_fit_is_refused(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(SettingError, match=words):
         join_table(ITEMS, write(tmp_path, text), ["cdr_vertical"])
+
+
+VISITS = [{"name": "visit1/left.jpg"}, {"name": "visit2/left.jpg"}]
+
+
+@pytest.mark.parametrize("other", ["", "left.jpg,0.1\n"])
+def test_a_row_with_a_path_is_that_of_no_other_photo_of_this_name(tmp_path: Path, other: str) -> None:
+    table = write(tmp_path, f"image,cdr_vertical\nvisit2/left.jpg,0.9\n{other}")
+    items = VISITS if not other else [*VISITS, {"name": "left.jpg"}]
+
+    joined = join_table(items, table, ["cdr_vertical"])
+
+    assert [item["cdr_vertical"] for item in joined] == [None, 0.9, 0.1][: len(items)]
+
+
+@pytest.mark.parametrize("other", ["", "visit1/left.jpg,0.1\n"])
+def test_a_file_name_in_results_that_two_photos_have_is_refused(tmp_path: Path, other: str) -> None:
+    table = write(tmp_path, f"image,cdr_vertical\nleft.jpg,0.9\n{other}")
+
+    words = r"one row 'left\.jpg' for the photos visit2/left\.jpg and visit1/left\.jpg"
+    with pytest.raises(SettingError, match=words):
+        join_table(VISITS[::-1], table, ["cdr_vertical"])
+    with pytest.raises(SettingError, match=words):
+        join_table(VISITS[1:], table, ["cdr_vertical"], done=["visit1/left.jpg"])
 
 
 def test_a_column_is_found_in_any_case(tmp_path: Path) -> None:
@@ -227,6 +252,6 @@ def test_a_table_of_other_photos_is_allowed_where_some_are_done_already(tmp_path
     path = write(tmp_path, "image,cdr_vertical\nother.png,0.5\n")
     items = [{"name": "x.png"}]
 
-    assert join_table(items, path, ["cdr_vertical"], some=False) == [{"name": "x.png", "cdr_vertical": None}]
+    assert join_table(items, path, ["cdr_vertical"], done=["other.png"]) == [{"name": "x.png", "cdr_vertical": None}]
     with pytest.raises(SettingError, match="has no row of any of the 1 photos"):
         join_table(items, path, ["cdr_vertical"])

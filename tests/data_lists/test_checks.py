@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,20 @@ def test_a_file_with_another_name_is_left_out_with_a_warning(pictures: Any, make
         content = build("hrf", pictures.root)
 
     assert content["numTraining"] + content["numValidation"] == 15
+
+
+@pytest.mark.parametrize("dataset", ["hrf", "class_folders"])
+def test_a_name_that_is_not_in_utf8_is_left_out_with_a_warning(dataset: str, pictures: Any, make: Any) -> None:
+    make[dataset](pictures)
+    before = build(dataset, pictures.root)
+    misnamed = os.fsdecode(b"images/16_h\xe9.jpg")
+    pictures.photo(misnamed)
+
+    with pytest.warns(
+        DataListWarning, match=r"images/16_h\\udce9\.jpg is left out: its name is not in UTF-8"
+    ) as remarks:
+        assert build(dataset, pictures.root) == before
+    assert len(remarks) == 1
 
 
 def test_hidden_files_and_other_kinds_are_no_images(pictures: Any, make: Any) -> None:

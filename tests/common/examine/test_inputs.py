@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -156,6 +157,30 @@ def test_a_table(photos: Path, tmp_path: Path) -> None:
     assert "missing.png,list,does not exist" in results.failures.read_text()
 
 
+def test_a_table_beside_which_other_folders_lie(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "study").mkdir()
+    write(tmp_path / "study" / "table.csv", "path", "../in/a.png", "../in/sub/c.tif", "../gone.png")
+    monkeypatch.chdir(tmp_path / "study")
+    results = ResultFolder(tmp_path / "out")
+    items = list_inputs("table.csv", results)
+    assert [(item["name"], item["output_name"]) for item in items] == [
+        ("in/a.png", "in/a"),
+        ("in/sub/c.tif", "in/sub/c"),
+    ]
+    assert [Path(item["image"]).is_file() for item in items] == [True, True]
+    results.start()
+    assert results.failures.read_text().splitlines()[1:] == ["gone.png,list,does not exist"]
+
+
+@pytest.mark.parametrize("way", ["in/sub/../a.png", "../{}/in/a.png", "./in//a.png"])
+def test_a_file_given_by_two_ways_is_given_twice(
+    way: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SettingError, match=r"a\.png is given twice"):
+        listed([photos / "a.png", way.format(tmp_path.name)], tmp_path)
+
+
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
@@ -201,3 +226,14 @@ def test_other_files_are_failures(photos: Path, tmp_path: Path) -> None:
     assert len(list_inputs([photos / "readme.txt", photos / "a.png"], results)) == 1
     results.start()
     assert "readme.txt,list,its suffix is not that of a photo or B-scan" in results.failures.read_text()
+
+
+def test_a_name_that_is_not_in_utf8(photos: Path, tmp_path: Path) -> None:
+    misnamed = photos / os.fsdecode(b"b\xe9.jpg")
+    (photos / "b.jpg").rename(misnamed)
+    given: list[Any] = [photos, [photos / "a.png", misnamed]]
+    for number, inputs in enumerate(given):
+        results = ResultFolder(tmp_path / f"out{number}")
+        assert misnamed.name not in [item["name"] for item in list_inputs(inputs, results)]
+        results.start()
+        assert 'b\\udce9.jpg,list,"has a name that is not in UTF-8 ' in results.failures.read_text(encoding="utf-8")

@@ -59,7 +59,7 @@ def test_the_error_of_the_vertical_ratio(tmp_path: Path) -> None:
 def test_a_photo_without_a_disc_is_counted_and_its_error_left_out(tmp_path: Path) -> None:
     found = report(tmp_path, [photo("a", (40, 20), (40, 22)), photo("b", (0, 0), (40, 20))])["photos"]
 
-    assert found["not_found"] == 1
+    assert (found["not_found"], found["disc_not_found"]) == (1, ["b"])
     assert found["per_image"][1]["vertical_cdr"] is None
     assert found["all"]["vertical_cdr_error"]["n"] == 1
     assert found["all"]["dice_mean"]["mean"] == pytest.approx((1 + 2 * 20 / 42) / 4)
@@ -77,14 +77,14 @@ def test_a_photo_without_an_annotated_cup_counts_for_the_disc_alone(tmp_path: Pa
 
 
 def test_a_structure_that_is_nowhere_annotated_is_left_out(tmp_path: Path) -> None:
-    photos = [photo(name, (40, 20), (40, 20)) for name in "ab"]
+    photos = [photo("a", (40, 20), (40, 20)), photo("b", (0, 0), (40, 20))]
     for item in photos:
         item["label"][1] = -1
 
     content = report(tmp_path, photos)
 
     assert set(content["structures"]) == {"disc"}
-    assert "photos" not in content
+    assert content["photos"] == {"disc_not_found": ["b"]}
 
 
 def test_how_well_the_ratio_tells_glaucoma(tmp_path: Path) -> None:

@@ -40,6 +40,8 @@ def test_process_serves_and_leaves_nothing(tmp_path: Path) -> None:
     [
         (["--max_files", "0"], "--max_files is 0: give a number above 0."),
         (["--max_megabytes", "much"], "--max_megabytes is 'much': give a number above 0."),
+        (["--keep_minutes", "x"], "--keep_minutes is 'x': give a number above 0."),
+        (["--keep_minutes", "-1"], "--keep_minutes is -1: give a number above 0."),
         (["--bundles", "vessel_segmentatoin"], "vessel_segmentation"),
         (["--port", "70000"], "choose others with --host and --port"),
         (["--host", "192.0.2.1"], "choose others with --host and --port"),

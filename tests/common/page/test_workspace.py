@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
+from common.page.server import sweep_always
 from common.page.workspace import Workspace
 
 
@@ -84,3 +86,26 @@ def test_sweep(tmp_path: Path) -> None:
     workspace.sweep()
     assert [path.exists() for path in (kept, stray, folder, workspace.root / "stray")] == [False] * 4
     assert (workspace.root / "uploads").is_dir()
+
+
+def test_sweeps_go_on_after_one_that_failed(workspace: Workspace, caplog: pytest.LogCaptureFixture) -> None:
+    uploads = workspace.root / "uploads"
+    uploads.rmdir()
+    stray = workspace.root / "stray"
+    stray.write_bytes(b"")
+    workspace.keep_seconds = -1
+
+    async def watch() -> None:
+        task = asyncio.create_task(sweep_always(workspace, 0.01))
+        while not caplog.records:
+            await asyncio.sleep(0.01)
+        uploads.mkdir()
+        while stray.exists():
+            await asyncio.sleep(0.01)
+        assert not task.done()
+        task.cancel()
+
+    asyncio.run(asyncio.wait_for(watch(), 60))
+
+    assert "could not be removed; it is tried again" in caplog.records[0].getMessage()
+    assert "FileNotFoundError" in caplog.text
