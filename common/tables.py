@@ -264,8 +264,8 @@ def join_table(
 ) -> list[dict[str, Any]]:
     """Add columns of a table of results, such as the biomarkers that another bundle measured, to items.
 
-    A row belongs to the item whose ``name`` it has in its column ``image``, or else, where it gives a file name without
-    a folder, to the one item of this file name.
+    A row belongs to the item whose ``name`` it has in its column ``image``, or else to the one whose path ends like
+    it, or like whose path it ends: the table may be that of a folder further up or down, or give file names alone.
 
     Args:
         items: items with ``name``.
@@ -285,26 +285,29 @@ def join_table(
     missing = [column for column in ("image", *columns) if not rows or column.lower() not in rows[0]]
     if missing:
         raise SettingError(f"The table {table_path} has no column {missing[0]!r}, or no rows: give another table.")
-    by_image: dict[str, list[dict[str, str]]] = defaultdict(list)
-    for row in rows:
-        by_image[PurePath(row["image"]).as_posix()].append(row)
     names = dict.fromkeys([*(item["name"] for item in items), *done])
     by_file: dict[str, list[str]] = defaultdict(list)
     for name in names:
         by_file[PurePosixPath(name).name].append(name)
+    rows_of: dict[str, list[dict[str, str]]] = defaultdict(list)
+    others: dict[str, list[dict[str, str]]] = defaultdict(list)
+    for row in rows:
+        path = PurePath(row["image"]).as_posix()
+        if path in names:
+            rows_of[path].append(row)
+            continue
+        owners = [name for name in by_file[PurePosixPath(path).name] if _ends_alike(name, path)]
+        if len(owners) > 1:
+            raise SettingError(
+                f"The table {table_path} has one row {path!r} for the photos {owners[0]} and {owners[1]}: give "
+                "their paths in the column 'image'."
+            )
+        for owner in owners:
+            others[owner].append(row)
     joined, found = [], 0
     for item in items:
         name = item["name"]
-        file = PurePosixPath(name).name
-        own = by_image.get(name, [])
-        if not own and file in by_image and file not in names:
-            sharing = by_file[file]
-            if len(sharing) > 1:
-                raise SettingError(
-                    f"The table {table_path} has one row {file!r} for the photos {sharing[0]} and {sharing[1]}: give "
-                    "their paths in the column 'image'."
-                )
-            own = by_image[file]
+        own = rows_of.get(name) or others.get(name, [])
         if len(own) > 1:
             raise SettingError(f"The table {table_path} has {len(own)} rows that may be those of {name}: keep one.")
         found += len(own)
@@ -316,6 +319,11 @@ def join_table(
             "names): give the table of the same photos."
         )
     return joined
+
+
+def _ends_alike(one: str, other: str) -> bool:
+    """Whether one path is the end of the other."""
+    return f"/{one}".endswith(f"/{other}") or f"/{other}".endswith(f"/{one}")
 
 
 def with_biomarkers(

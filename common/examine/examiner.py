@@ -17,9 +17,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch.utils.data import DataLoader
 
+from common.bundles import checked_device
 from common.data import Failure, failure_of
 from common.errors import SettingError
 from common.examine.findings import NOTE, PHOTO, WEIGHTS, Findings, Sheet
@@ -130,7 +130,7 @@ class Examiner:
         self.entries = choose(bundles)
         self.workers = workers
         self.scales: dict[str, float | None] = scales
-        options = {"device": _checked_device(device), "saliency": check_flag("saliency", saliency)}
+        options = {"device": checked_device(device), "saliency": check_flag("saliency", saliency)}
         self._loaded = {
             entry.name: _Loaded(entry, options, (settings or {}).get(entry.name, {})) for entry in self.entries
         }
@@ -303,23 +303,6 @@ def _failed(
 def _only_one(batch: list[Prepared]) -> Prepared:
     """A batch is one photo."""
     return batch[0]
-
-
-def _checked_device(device: str | None) -> str | None:
-    """Give the name of a device that is there.
-
-    Raises:
-        SettingError: there is no such device.
-    """
-    if device is None:
-        return None
-    try:
-        name = str(torch.device(device))
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise SettingError(f"--device is {device!r}, which cannot be used ({reason}): give cpu or cuda.") from error
-    return name
 
 
 def _without_device(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -116,7 +116,7 @@ ITEMS = [
 CDR = "image,cdr_vertical,note\n{},0.5,\n2_left.jpg,0.6,\n"
 
 
-@pytest.mark.parametrize("name", ["a/1_left.jpg", "1_left.jpg", "./1_left.jpg"])
+@pytest.mark.parametrize("name", ["a/1_left.jpg", "1_left.jpg", "./1_left.jpg", "study/a/1_left.jpg"])
 def test_results_are_joined_by_path_or_file_name(tmp_path: Path, name: str) -> None:
     joined = join_table(ITEMS, write(tmp_path, CDR.format(name)), ["cdr_vertical"])
 
