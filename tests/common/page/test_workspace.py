@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -105,7 +106,11 @@ def test_sweeps_go_on_after_one_that_failed(workspace: Workspace, caplog: pytest
         assert not task.done()
         task.cancel()
 
-    asyncio.run(asyncio.wait_for(watch(), 60))
+    async def watch_for_a_minute() -> None:
+        await asyncio.wait_for(watch(), 60)
+
+    with ThreadPoolExecutor(1) as thread:  # this one may have a browser's loop already
+        thread.submit(asyncio.run, watch_for_a_minute()).result()
 
     assert "could not be removed; it is tried again" in caplog.records[0].getMessage()
     assert "FileNotFoundError" in caplog.text
