@@ -7,6 +7,7 @@ import inspect
 import itertools
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +21,7 @@ from common.bundles import find_bundle, open_bundle
 from common.errors import SettingError, setting_error_behind
 
 ALL_FAILED = 1
+_NONE = "None"
 WRONG_SETTING = 2
 INTERRUPTED = 130
 
@@ -387,7 +389,7 @@ def _text(name: str, value: Any) -> str:
 
 def _is_path(name: str) -> bool:
     """Whether an id of a config is that of a path."""
-    return name == "data_list" or name.endswith(("_dir", "_path"))
+    return name in ("data_list", "checkpoint") or name.endswith(("_dir", "_path", "_weights", "_encoder"))
 
 
 def _with_paths(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -472,8 +474,8 @@ def _train(bundle: str, configs: Sequence[str], given: Mapping[str, Any], overri
 
 
 def _quoted(value: str) -> str:
-    """A value that Fire, which reads values as Python, leaves as it is; None stays None."""
-    return value if DefaultParseValue(value) in (value, None) else repr(value)
+    """A value that Fire, which reads values as Python, leaves as it is."""
+    return value if DefaultParseValue(value) == value else repr(value)
 
 
 def _with_texts(arguments: Sequence[str]) -> list[str]:
@@ -490,13 +492,15 @@ def _with_texts(arguments: Sequence[str]) -> list[str]:
     quoted = [_quoted(place) for place in places]
     name = ""
     for argument in others[len(places) :]:
-        if argument.startswith("--"):
+        if re.match(r"--|-[a-zA-Z]", argument):
             flag, equals, value = argument.partition("=")
-            name = flag.removeprefix("--").replace("-", "_")
+            name = flag.lstrip("-").replace("-", "_")
             is_text = name in texts or _is_path(name)
-            quoted.append(f"{flag}={_quoted(value)}" if equals and is_text else argument)
+            quoted.append(f"{flag}={_quoted(value)}" if equals and is_text and value != _NONE else argument)
         else:
-            quoted.append(_quoted(argument) if name in texts or _is_path(name) else argument)
+            # Behind no flag it is a place, such as INPUT; None is a flag's way to say that there is none.
+            is_text = not name or name in texts or _is_path(name)
+            quoted.append(_quoted(argument) if is_text and not (name and argument == _NONE) else argument)
             name = ""
     return [*arguments[:1], *quoted]
 

@@ -126,14 +126,22 @@ def write_patients(results: ResultFolder, classifiers: Sequence[Mapping[str, str
 
     It is made of all rows of ``results.csv`` that name a patient, those of earlier runs too, and it is removed where
     there are none. A photo counts for a classifier when it has its probabilities; where no photo of a patient has,
-    the cells are empty. How many photos are of no known patient, and for how many patients an eye is missing since its
-    photo has no probabilities, is logged.
+    the cells are empty. How many photos are of no known patient is logged, and of which patients a classifier failed on
+    a photo that has a row.
 
     Args:
         results: the folder of the results.
         classifiers: for each, label to the column of its probability.
     """
-    photos = [_photos_in(results.folder / RESULTS, columns) for columns in classifiers]
+    table = results.folder / RESULTS
+    incomplete = set().union(*(_patients_with_gaps(table, columns) for columns in classifiers))
+    if incomplete:
+        shown = ", ".join(sorted(incomplete, key=_order)[:_SHOWN]) + (", ..." if len(incomplete) > _SHOWN else "")
+        logging.getLogger(__name__).warning(
+            f"Of {len(incomplete)} patients ({shown}) a photo has no probability: {PATIENTS} says what their other "
+            "photos show, if there are any."
+        )
+    photos = [_photos_in(table, columns) for columns in classifiers]
     known = [[photo for photo in of_one if photo[0]] for of_one in photos]
     if not any(known):
         (results.folder / PATIENTS).unlink(missing_ok=True)
@@ -144,12 +152,6 @@ def write_patients(results: ResultFolder, classifiers: Sequence[Mapping[str, str
             f"{without} of {count} photos are of no known patient: {PATIENTS} leaves them out."
         )
     together = [patient_rows(rest, list(columns)) for rest, columns in zip(known, classifiers, strict=True)]
-    incomplete = set().union(*(_patients_with_gaps(results.folder / RESULTS, columns) for columns in classifiers))
-    if incomplete:
-        shown = ", ".join(sorted(incomplete, key=_order)[:_SHOWN]) + (", ..." if len(incomplete) > _SHOWN else "")
-        logging.getLogger(__name__).warning(
-            f"Of {len(incomplete)} patients ({shown}) a photo has no probability: {PATIENTS} says what the others show."
-        )
     missing = [[math.nan] * len(columns) for columns in classifiers]
     patients = {
         patient: [value for rows, none in zip(together, missing, strict=True) for value in rows.get(patient, none)]
@@ -168,11 +170,16 @@ def _photos_in(table: Path, columns: Mapping[str, str]) -> list[tuple[str, dict[
 
 
 def _patients_with_gaps(table: Path, columns: Mapping[str, str]) -> set[str]:
-    """The patients of whom a row lacks a probability, since something failed on the photo."""
+    """The patients of whom the row of a photo lacks a probability, since something failed."""
+    from common.examine.table import OCT  # `common.examine` needs this module
+
     return {
         row["patient"]
         for row in _rows(table)
-        if row["patient"] and FAILED in row["note"] and not all(row[column] for column in columns.values())
+        if row["patient"]
+        and row.get("modality") != OCT
+        and FAILED in row["note"]
+        and not all(row[column] for column in columns.values())
     }
 
 

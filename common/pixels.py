@@ -61,7 +61,10 @@ def _to_uint8(values: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _white_is_high(pixels: NDArray[Any]) -> NDArray[Any]:
-    """Invert the grey values of a TIFF in which 0 is white (MINISWHITE); transparency, behind them, stays."""
+    """Invert the grey values of a TIFF in which 0 is white (MINISWHITE); transparency, behind them, stays.
+
+    Black is taken to be the highest value of the smallest bit depth that holds the darkest pixel, as in `_to_uint8`.
+    """
     grey = pixels if pixels.ndim == 2 else pixels[..., :1]
     inverted = ~grey if grey.dtype == bool else _full_scale(grey) - grey
     return inverted if pixels.ndim == 2 else np.concatenate([inverted, pixels[..., 1:]], axis=2)

@@ -290,13 +290,15 @@ def join_table(
     for name in names:
         by_file[PurePosixPath(name).name].append(name)
     rows_of: dict[str, list[dict[str, str]]] = defaultdict(list)
-    others: dict[str, list[dict[str, str]]] = defaultdict(list)
-    for row in rows:
-        path = PurePath(row["image"]).as_posix()
+    paths = [PurePath(row["image"]).as_posix() for row in rows]
+    for path, row in zip(paths, rows, strict=True):
         if path in names:
             rows_of[path].append(row)
+    others: dict[str, list[dict[str, str]]] = defaultdict(list)
+    for path, row in zip(paths, rows, strict=True):
+        owners = [name for name in by_file.get(PurePosixPath(path).name, []) if _ends_alike(name, path)]
+        if path in names or all(owner in rows_of for owner in owners):
             continue
-        owners = [name for name in by_file[PurePosixPath(path).name] if _ends_alike(name, path)]
         if len(owners) > 1:
             raise SettingError(
                 f"The table {table_path} has one row {path!r} for the photos {owners[0]} and {owners[1]}: give "

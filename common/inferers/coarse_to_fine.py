@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import cv2
@@ -170,7 +170,7 @@ class CoarseToFineInferer(Inferer):
         least = _LEAST_WEIGHT * squares[0][0] if squares else 0.0
         return [around for weight, around in squares[: self.candidates] if weight >= least]
 
-    def _is_denied(self, square: tuple[int, int, int], points: Sequence[tuple[float, float]]) -> bool:
+    def _is_denied(self, square: tuple[int, int, int], points: Iterable[tuple[float, float]]) -> bool:
         """Whether a point lies in the middle of the object in a square: within a quarter of its diameter."""
         left, top, side = square
         middle = (left + side / 2 - 0.5, top + side / 2 - 0.5)

@@ -30,6 +30,7 @@ class _Kept:
         network: the network, and the version of its weights.
         square: first column, first row and side, in pixels of the image.
         settled: whether something was found or pointed at; else the next positive point moves the square.
+        denied: the negative points of the first structure with which the square was chosen.
         features: of the square, one for each mirrored view.
     """
 
@@ -37,6 +38,7 @@ class _Kept:
     network: tuple[nn.Module, int]
     square: tuple[int, int, int]
     settled: bool
+    denied: frozenset[tuple[float, float]]
     features: list[Features]
 
 
@@ -118,14 +120,17 @@ class PromptInferer(CoarseToFineInferer):
         kept = self._kept
         version = (network, sum(parameter._version for parameter in network.parameters()))
         known = kept is not None and kept.network == version and torch.equal(kept.image, image)
+        denied = frozenset(_denied(prompts))
         moved = kept is not None and (
-            (not kept.settled and _points_in(prompts)) or self._is_denied(kept.square, _denied(prompts))
+            (not kept.settled and _points_in(prompts))
+            or not kept.denied <= denied  # one was taken back
+            or self._is_denied(kept.square, denied - kept.denied)
         )
         if kept is None or not known or moved or not _lies_in(prompts, kept.square):
             square, settled = self._square(image, network, prompts)
             views = resize_square(crop_square(image, *square, self.fill)[None], self.size)
             features = [network.encode(_mirrored(views, axes)) for axes in self.mirrored.axes]
-            kept = _Kept(image.clone(), version, square, settled, features)
+            kept = _Kept(image.clone(), version, square, settled, denied, features)
         self._kept = kept if self.keep else None
         placed = None if prompts is None else self._placed(prompts, kept.square)[None]
         total = torch.zeros(())

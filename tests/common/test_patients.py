@@ -55,10 +55,12 @@ def test_an_eye_that_failed_is_spoken_of(tmp_path: Path, caplog: pytest.LogCaptu
     for image, patient, probability, note in (
         ("1_left.png", "1", 0.25, ""),
         ("1_right.png", "1", None, "dr_classification failed: too dark"),
-        ("2_left.png", "2", 0.75, ""),
-        ("scan.png", "2", None, "a B-scan, which no classifier looks at"),
+        ("2_left.png", "2", 0.75, "vessel_segmentation failed: too dark"),
+        ("scan.png", "2", None, "oct_layer_segmentation failed: too dark"),
     ):
-        results.add_row({"image": image, "patient": patient, "p_DR": probability, "note": note})
+        modality = "oct" if image == "scan.png" else "fundus"
+        row = {"image": image, "patient": patient, "modality": modality, "p_DR": probability, "note": note}
+        results.add_row(row)
 
     write_patients(results, [{"DR": "p_DR"}])
 

@@ -150,6 +150,13 @@ def test_a_table_of_results_that_does_not_fit_is_refused(tmp_path: Path, text: s
         join_table(ITEMS, write(tmp_path, text), ["cdr_vertical"])
 
 
+def test_a_row_that_no_photo_needs_is_of_no_matter(tmp_path: Path) -> None:
+    rows = "image,cdr_vertical\n1_left.jpg,0.9\na/1_left.jpg,0.5\nb/1_left.jpg,0.6\n"
+    items = [{"name": "a/1_left.jpg"}, {"name": "b/1_left.jpg"}]
+
+    assert [item["cdr_vertical"] for item in join_table(items, write(tmp_path, rows), ["cdr_vertical"])] == [0.5, 0.6]
+
+
 VISITS = [{"name": "visit1/left.jpg"}, {"name": "visit2/left.jpg"}]
 
 

@@ -154,9 +154,28 @@ def test_a_negative_point_in_the_middle_of_what_was_found_passes_it_over() -> No
         found = inferer(image, Stamp(), prompts=rows)[0, 0] > 0
         assert np.abs(np.array(box_of(found)) - [220, 60, 249, 89]).max() <= 1
 
+    again = inferer(image, Stamp())[0, 0] > 0
+    assert np.abs(np.array(box_of(again)) - [60, 150, 99, 179]).max() <= 1, "without the point it is as before"
+
     edge = inferer(image, Stamp(), prompts=rows_of((96, 152, NEGATIVE)))[0, 0] > 0
     assert edge[60:90, 155:180].all(), "a point near its edge corrects it"
     assert not edge[220:250, 60:90].any()
+
+
+def test_taking_a_negative_point_back_brings_the_object_back_and_others_cost_no_encoder() -> None:
+    image = scene()
+    image[:, 0, 220:250, 60:90] = 0.6
+    inferer, network = PromptInferer(SIZE, mirrored_views=1, keep=True), Stamp()
+    inferer(image, network, prompts=rows_of((80, 165, NEGATIVE)))
+
+    back = inferer(image, network, prompts=rows_of((230, 100, NEGATIVE)))[0, 0] > 0
+    assert np.abs(np.array(box_of(back)) - [60, 150, 99, 179]).max() <= 1
+
+    pointed = rows_of((300, 20, POSITIVE), (301, 21, NEGATIVE))
+    inferer(image, network, prompts=pointed)
+    encoded = len(network.encoded)
+    inferer(image, network, prompts=rows_of((300, 20, POSITIVE), (301, 21, NEGATIVE), (306, 30, NEGATIVE)))
+    assert len(network.encoded) == encoded
 
 
 def test_behind_strong_objects_that_are_denied_a_weak_one_is_found() -> None:
