@@ -123,7 +123,9 @@ class FeatureDataset(PersistentDataset):
 
     def _pre_transform(self, item_transformed: Any) -> dict[str, Any]:
         """Draw the view of an entry and encode it."""
-        seed = int.from_bytes(hashlib.sha256(f"{self.seed} {self._place(item_transformed)}".encode()).digest()[:4])
+        # By the name within the data set, so that the same views are drawn wherever the data set lies.
+        drawn = [self.seed, item_transformed.get("name", item_transformed["image"]), item_transformed["view"]]
+        seed = int.from_bytes(hashlib.sha256(json.dumps(drawn).encode()).digest()[:4])
         self.transform.set_random_state(seed=seed)
         view: Any = self.transform(item_transformed)
         (view,) = view if isinstance(view, list) else [view]
