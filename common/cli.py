@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import itertools
 import logging
 import os
 import re
@@ -484,14 +483,13 @@ def _with_texts(arguments: Sequence[str]) -> list[str]:
     Values of other flags have to be read as Python.
     """
     command, *others = arguments or [""]
-    places = list(itertools.takewhile(lambda name: not name.startswith("-"), others))
     method = vars(Commands).get(command.replace("-", "_"))
     parameters = inspect.signature(method).parameters.values() if callable(method) else ()
     texts = {parameter.name for parameter in parameters if parameter.annotation in ("str", "str | None")}
     texts.discard("device")  # may be the number of a GPU
-    quoted = [_quoted(place) for place in places]
+    quoted = []
     name = ""
-    for argument in others[len(places) :]:
+    for argument in others:
         if re.match(r"--|-[a-zA-Z]", argument):
             flag, equals, value = argument.partition("=")
             name = flag.lstrip("-").replace("-", "_")

@@ -7,7 +7,7 @@ import io
 import logging
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -133,15 +133,15 @@ def write_patients(results: ResultFolder, classifiers: Sequence[Mapping[str, str
         results: the folder of the results.
         classifiers: for each, label to the column of its probability.
     """
-    table = results.folder / RESULTS
-    incomplete = set().union(*(_patients_with_gaps(table, columns) for columns in classifiers))
+    rows = _rows(results.folder / RESULTS)
+    incomplete = set().union(*(_patients_with_gaps(rows, columns) for columns in classifiers))
     if incomplete:
         shown = ", ".join(sorted(incomplete, key=_order)[:_SHOWN]) + (", ..." if len(incomplete) > _SHOWN else "")
         logging.getLogger(__name__).warning(
             f"Of {len(incomplete)} patients ({shown}) a photo has no probability: {PATIENTS} says what their other "
             "photos show, if there are any."
         )
-    photos = [_photos_in(table, columns) for columns in classifiers]
+    photos = [_photos_in(rows, columns) for columns in classifiers]
     known = [[photo for photo in of_one if photo[0]] for of_one in photos]
     if not any(known):
         (results.folder / PATIENTS).unlink(missing_ok=True)
@@ -160,22 +160,22 @@ def write_patients(results: ResultFolder, classifiers: Sequence[Mapping[str, str
     results.write(PATIENTS, patient_table(patients, [label for columns in classifiers for label in columns]))
 
 
-def _photos_in(table: Path, columns: Mapping[str, str]) -> list[tuple[str, dict[str, float]]]:
+def _photos_in(rows: Sequence[Mapping[str, str]], columns: Mapping[str, str]) -> list[tuple[str, dict[str, float]]]:
     """The patient, empty where it is not known, and the probability of each label, of the rows that have them."""
     return [
         (row["patient"], {label: float(row[column]) for label, column in columns.items()})
-        for row in _rows(table)
+        for row in rows
         if all(row[column] for column in columns.values())
     ]
 
 
-def _patients_with_gaps(table: Path, columns: Mapping[str, str]) -> set[str]:
+def _patients_with_gaps(rows: Sequence[Mapping[str, str]], columns: Mapping[str, str]) -> set[str]:
     """The patients of whom the row of a photo lacks a probability, since something failed."""
     from common.examine.table import OCT  # `common.examine` needs this module
 
     return {
         row["patient"]
-        for row in _rows(table)
+        for row in rows
         if row["patient"]
         and row.get("modality") != OCT
         and FAILED in row["note"]
@@ -183,7 +183,8 @@ def _patients_with_gaps(table: Path, columns: Mapping[str, str]) -> set[str]:
     }
 
 
-def _rows(table: Path) -> Iterator[dict[str, str]]:
-    if table.is_file():
-        with table.open(newline="", encoding="utf-8") as file:
-            yield from csv.DictReader(file)
+def _rows(table: Path) -> list[dict[str, str]]:
+    if not table.is_file():
+        return []
+    with table.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))

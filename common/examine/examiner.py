@@ -70,8 +70,7 @@ class _Loaded:
         self.sheet = Sheet()
         config = json.loads((entry.folder / "configs" / "inference.json").read_text(encoding="utf-8"))
         overrides = {id_: options[option] for option, id_ in entry.settings.items()}
-        if options["device"] is not None:
-            overrides["device"] = f"$torch.device({options['device']!r})"
+        overrides["device"] = options["device"]
         # The figures of several panels take time, and the report shows the same.
         quiet = {
             f"handlers#{number}#figure": False
