@@ -10,17 +10,28 @@ from ignite.engine import Engine
 from numpy.typing import NDArray
 
 from common.handlers.evaluation import SegmentationReport
-from common.metrics import bootstrap_interval, count_by_probability, lesion_detection, pooled_average_precision
+from common.metrics import (
+    best_dice_threshold,
+    bootstrap_interval,
+    count_by_probability,
+    lesion_detection,
+    pooled_average_precision,
+    pooled_overlap,
+)
 from common.readers import to_picture
 
 _RESAMPLES = 1000
+_OVERLAPS = ("pooled_dice", "pooled_iou", "pooled_precision", "pooled_recall")
+_POOLED = ("pooled_aupr", *_OVERLAPS, "best_dice", "sensitivity", "false_positives_per_image")
 
 
 class LesionReport(SegmentationReport):
     """Adds to the report, under ``lesions``, what is of the pixels of all photos together, and of each single lesion.
 
     For each lesion: ``pooled_aupr``, the area under the precision-recall curve over the pixels of all photos, with a
-    95% bootstrap interval over patients; ``sensitivity``, the share of the true lesions of all photos of which a part
+    95% bootstrap interval over patients; ``pooled_dice``, ``pooled_iou``, ``pooled_precision`` and ``pooled_recall`` of
+    these pixels at the threshold; ``best_threshold``, with which ``pooled_dice`` would be highest on these photos, and
+    ``best_dice``; ``sensitivity``, the share of the true lesions of all photos of which a part
     was found; ``false_positives_per_image``, the regions that were found where there is none of that lesion (see
     `common.metrics.lesion_detection`). ``mean`` has the means over the lesions, of these and of Dice, IoU, precision,
     recall and accuracy; ``per_image`` the counts of each photo.
@@ -64,10 +75,7 @@ class LesionReport(SegmentationReport):
         """Put together what `write` writes."""
         report = super().report()
         annotated = {structure: self._of_lesion(structure) for structure in self._annotated()}
-        pooled = {
-            name: _mean([found[name] for found in annotated.values()])
-            for name in ("pooled_aupr", "sensitivity", "false_positives_per_image")
-        }
+        pooled = {name: _mean([found[name] for found in annotated.values()]) for name in _POOLED}
         means = {
             name: _mean([content["all"][name]["mean"] for content in report["structures"].values()])
             for name in ("dice", "iou", "precision", "recall", "accuracy")
@@ -90,13 +98,19 @@ class LesionReport(SegmentationReport):
             resamples=_RESAMPLES,
             seed=self.seed,
         )
+        together = counts.sum(axis=0)
+        overlap, best = pooled_overlap(together, self.threshold), best_dice_threshold(together)
+        best_dice = None if np.isnan(best) else _plain(pooled_overlap(together, best)["dice"])
         lesions = sum(row[f"{structure}_lesions"] for row in rows)
         detected = sum(row[f"{structure}_detected"] for row in rows)
         return {
             "images": len(rows),
-            "pooled_aupr": _plain(pooled_average_precision(counts.sum(axis=0))),
+            "pooled_aupr": _plain(pooled_average_precision(together)),
             "pooled_aupr_low": _plain(low),
             "pooled_aupr_high": _plain(high),
+            **{name: _plain(overlap[name.removeprefix("pooled_")]) for name in _OVERLAPS},
+            "best_threshold": _plain(best),
+            "best_dice": best_dice,
             "lesions": lesions,
             "sensitivity": detected / lesions if lesions else None,
             "false_positives_per_image": sum(row[f"{structure}_false_positives"] for row in rows) / len(rows),

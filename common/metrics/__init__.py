@@ -10,12 +10,19 @@ from common.metrics.classification import (
     score_labels_with_intervals,
 )
 from common.metrics.macro_auc import MacroAUC
-from common.metrics.pooled import PooledAveragePrecision, count_by_probability, pooled_average_precision
+from common.metrics.pooled import (
+    PooledAveragePrecision,
+    best_dice_threshold,
+    count_by_probability,
+    pooled_average_precision,
+    pooled_overlap,
+)
 from common.metrics.segmentation import lesion_detection, segmentation_scores, summarise
 
 __all__ = [
     "MacroAUC",
     "PooledAveragePrecision",
+    "best_dice_threshold",
     "best_threshold",
     "bootstrap_interval",
     "bootstrap_intervals",
@@ -25,6 +32,7 @@ __all__ = [
     "lesion_detection",
     "odir_scores",
     "pooled_average_precision",
+    "pooled_overlap",
     "score_labels",
     "score_labels_with_intervals",
     "segmentation_scores",

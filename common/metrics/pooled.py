@@ -1,4 +1,4 @@
-"""Areas under curves over the pixels of all images together, in little memory."""
+"""Areas under curves, and overlap, over the pixels of all images together, in little memory."""
 
 from __future__ import annotations
 
@@ -47,6 +47,49 @@ def pooled_average_precision(counts: NDArray[np.integer]) -> float:
     found = np.cumsum(inside)
     called = found + np.cumsum(outside)
     return float(np.sum(inside / found[-1] * (found / np.maximum(called, 1))))
+
+
+def pooled_overlap(counts: NDArray[np.integer], threshold: float) -> dict[str, float]:
+    """Compare the pixels of all images from a threshold on with the truth.
+
+    Args:
+        counts: ``(2, BINS)``, from `count_by_probability`.
+        threshold: probability from which a pixel counts as found, from 0 to 1.
+
+    Returns:
+        ``dice``, ``iou``, ``precision`` and ``recall``; NaN where the denominator is 0.
+    """
+    outside, inside = np.asarray(counts, dtype=np.int64)
+    first = int(np.ceil(threshold * (BINS - 1)))
+    hit, wrong = int(inside[first:].sum()), int(outside[first:].sum())
+    missed = int(inside[:first].sum())
+
+    def ratio(part: int, whole: int) -> float:
+        return part / whole if whole else float("nan")
+
+    return {
+        "dice": ratio(2 * hit, 2 * hit + wrong + missed),
+        "iou": ratio(hit, hit + wrong + missed),
+        "precision": ratio(hit, hit + wrong),
+        "recall": ratio(hit, hit + missed),
+    }
+
+
+def best_dice_threshold(counts: NDArray[np.integer]) -> float:
+    """Give the threshold at which the Dice of the pixels of all images is highest.
+
+    Args:
+        counts: ``(2, BINS)``, from `count_by_probability`.
+
+    Returns:
+        From 0 to 1; the highest of several; NaN when no pixel is inside the truth.
+    """
+    outside, inside = np.asarray(counts, dtype=np.int64)[:, ::-1]
+    if not inside.any():
+        return float("nan")
+    found = np.cumsum(inside)
+    dice = 2 * found / (found + np.cumsum(outside) + found[-1])
+    return float(1 - np.argmax(dice) / (BINS - 1))
 
 
 class PooledAveragePrecision(Metric):

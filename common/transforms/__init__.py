@@ -7,10 +7,12 @@ from common.transforms.disc_cup import (
     DiscCupMasksd,
     LoadDiscCupd,
     MarkUnannotatedd,
+    RandCupSized,
     RandDiscViewsd,
     crop_square,
     disc_cup_masks,
     resize_square,
+    resized_cup,
 )
 from common.transforms.field_of_view import FieldOfView, FieldOfViewd, KeepInsided, find_field_of_view
 from common.transforms.lesions import LesionBiomarkersd, LoadLesionsd, WithoutBackgroundd
@@ -68,6 +70,7 @@ __all__ = [
     "OrderedLayersd",
     "PlacePromptsd",
     "PresenceProbabilityd",
+    "RandCupSized",
     "RandCystd",
     "RandDiscViewsd",
     "RandGraderd",
@@ -86,5 +89,6 @@ __all__ = [
     "is_layer",
     "lab_clahe",
     "resize_square",
+    "resized_cup",
     "turn_hue",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.transforms import MapTransform, Randomizable
+from monai.transforms import MapTransform, Randomizable, RandomizableTransform
 from numpy.typing import NDArray
+from scipy.interpolate import PchipInterpolator
 
 from common.biomarkers import disc_cup_biomarkers, eye_from_name
 from common.errors import SettingError
@@ -218,6 +219,86 @@ class RandDiscViewsd(Randomizable, MapTransform):
 def resize_square(images: torch.Tensor, size: int) -> torch.Tensor:
     """Scale square images ``(B, C, side, side)`` of floating point to a side of ``size``, smoothed where reduced."""
     return torch.nn.functional.interpolate(images, (size, size), mode="bilinear", align_corners=False, antialias=True)
+
+
+_RIM_FACTOR = 2.0
+"""Largest change of the neuroretinal rim's width: beyond it the stretched rim becomes streaks."""
+_STILL = 1.25
+"""From this radius on, as a share of the disc's, nothing is moved."""
+
+
+def resized_cup(
+    image: NDArray[np.float32], label: NDArray[np.float32], factor: float
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Make the cup of a photo larger or smaller: what lies in the disc is moved towards its edge or its centre.
+
+    The disc is taken for an ellipse with its second moments. Along every ray from its centre, ``factor`` times the
+    cup's mean radius, as a share of the disc's, gets what lies at the cup's mean radius; between there, the centre and
+    the disc's edge, places are interpolated by a monotone cubic (Fritsch and Butland, SIAM J. Sci. Stat. Comput. 5(2),
+    1984). The edge stays, and so does what lies well outside.
+
+    Args:
+        image: ``(H, W, 3)``.
+        label: ``(H, W, 2)``, disc and cup, 0 to 1.
+        factor: of the cup's radius, above 0. It is brought nearer to 1 where the neuroretinal rim would get more than
+            twice, or less than half, of its width.
+
+    Returns:
+        Image and label; unchanged where there is no cup, or where the edge of the image cuts the disc off.
+    """
+    disc, cup = label[..., 0] > 0.5, label[..., 1] > 0.5
+    if not cup.any() or disc[[0, -1]].any() or disc[:, [0, -1]].any():
+        return image, label
+    rows, columns = np.nonzero(disc)
+    points = np.stack([columns, rows])
+    center = points.mean(axis=1)
+    # A full ellipse has a covariance of a quarter of its squared half axes.
+    to_circle = np.linalg.inv(np.linalg.cholesky(4 * np.cov(points) + 1e-3 * np.eye(2)))
+    grid = np.stack(np.meshgrid(np.arange(disc.shape[1]), np.arange(disc.shape[0])))
+    offset = grid.reshape(2, -1) - center[:, None]
+    radius = np.linalg.norm(to_circle @ offset, axis=0)
+    old = float(np.sqrt(cup.sum() / disc.sum()))
+    new = float(np.clip(factor * old, 1 - _RIM_FACTOR * (1 - old), 1 - (1 - old) / _RIM_FACTOR))
+    if not 0 < old < 1 or new <= 0:
+        return image, label
+    knots = (1.0, _STILL, _STILL + 0.1)
+    source = PchipInterpolator([0.0, new, *knots], [0.0, old, *knots])(np.minimum(radius, _STILL))
+    scale = np.where(radius < _STILL, source / np.maximum(radius, 1e-6), 1.0)
+    x, y = (center[:, None] + offset * scale).reshape(2, *disc.shape).astype(np.float32)
+    moved, moved_label = (cv2.remap(picture, x, y, cv2.INTER_LINEAR) for picture in (image, label))
+    return np.asarray(moved, dtype=np.float32), np.asarray(moved_label, dtype=np.float32)
+
+
+class RandCupSized(RandomizableTransform, MapTransform):
+    """Make the cup larger or smaller at random (`resized_cup`); a photo without an annotated cup stays.
+
+    Small sets of photos have few small cups, or few large ones; a network that has seen few draws such cups too near to
+    the average.
+
+    Args:
+        keys: the image ``(3, W, H)`` and its label ``(2, W, H)`` (disc, cup, 0 to 1), in this order.
+        prob: probability of a change.
+        factor: least and largest factor of the cup's radius; drawn evenly on a logarithmic scale.
+    """
+
+    def __init__(self, keys: KeysCollection, prob: float = 0.5, factor: Sequence[float] = (0.6, 1.4)) -> None:
+        MapTransform.__init__(self, keys)
+        RandomizableTransform.__init__(self, prob)
+        self.factor = tuple(factor)
+
+    def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
+        """Change it."""
+        d = dict(data)
+        self.randomize(None)
+        if not self._do_transform:
+            return d
+        factor = float(np.exp(self.R.uniform(np.log(self.factor[0]), np.log(self.factor[1]))))
+        image_key, label_key = self.keys
+        pictures = resized_cup(to_picture(d[image_key]), to_picture(d[label_key]), factor)
+        for key, picture in zip(self.keys, pictures, strict=True):
+            tensor = torch.as_tensor(from_picture(picture))
+            d[key] = MetaTensor(tensor).copy_meta_from(d[key]) if isinstance(d[key], MetaTensor) else tensor
+        return d
 
 
 class MarkUnannotatedd(MapTransform):

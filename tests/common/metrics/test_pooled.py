@@ -3,9 +3,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import average_precision_score
+from sklearn.metrics import average_precision_score, f1_score, jaccard_score, precision_score, recall_score
 
-from common.metrics import PooledAveragePrecision, count_by_probability, lesion_detection, pooled_average_precision
+from common.metrics import (
+    PooledAveragePrecision,
+    best_dice_threshold,
+    count_by_probability,
+    lesion_detection,
+    pooled_average_precision,
+    pooled_overlap,
+)
 
 
 def draw(seed: int, share: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
@@ -31,6 +38,39 @@ def test_it_is_not_defined_without_the_structure() -> None:
 
     assert not truth.any()
     assert np.isnan(pooled_average_precision(count_by_probability(probability, truth)))
+
+
+def test_overlap_is_that_of_scikit_learn_over_the_pixels_of_all_images() -> None:
+    images = [draw(seed, share) for seed, share in enumerate((0.02, 0.1, 0.3))]
+
+    counts = np.asarray(sum(count_by_probability(*image) for image in images))
+
+    probability = np.concatenate([image[0].ravel() for image in images])
+    truth = np.concatenate([image[1].ravel() for image in images])
+    for threshold in (0.0, 0.3, 0.5, 1.0):
+        predicted = probability >= threshold
+        assert pooled_overlap(counts, threshold) == pytest.approx(
+            {
+                "dice": f1_score(truth, predicted),
+                "iou": jaccard_score(truth, predicted),
+                "precision": precision_score(truth, predicted, zero_division=np.nan),
+                "recall": recall_score(truth, predicted),
+            },
+            nan_ok=True,
+        )
+    best = best_dice_threshold(counts)
+    highest = max(f1_score(truth, probability >= value) for value in np.unique(probability))
+    assert pooled_overlap(counts, best)["dice"] == pytest.approx(highest)
+    assert pooled_overlap(counts, best + 1e-4)["dice"] < highest
+
+
+def test_without_the_structure_no_threshold_is_best() -> None:
+    counts = count_by_probability(*draw(0, 0.0))
+
+    assert np.isnan(best_dice_threshold(counts))
+    overlap = pooled_overlap(counts, 0.5)
+    assert overlap["dice"] == overlap["precision"] == 0
+    assert np.isnan(overlap["recall"])
 
 
 def test_the_metric_is_the_mean_over_the_channels_and_leaves_out_what_was_not_annotated() -> None:

@@ -18,9 +18,11 @@ from common.transforms import (
     DiscCupMasksd,
     LoadDiscCupd,
     MarkUnannotatedd,
+    RandCupSized,
     RandDiscViewsd,
     crop_square,
     disc_cup_masks,
+    resized_cup,
 )
 
 
@@ -172,6 +174,69 @@ def test_views_of_a_photo_without_a_disc_show_the_whole_of_it() -> None:
     (view,) = views({"image": torch.full((3, 80, 60), 255), "label": torch.zeros(2, 80, 60)})
 
     assert 0.5 < float((view["image"] > 127).float().mean()) < 0.95
+
+
+def tilted_disc(ratio: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """An image that shows the label, and the label: a tilted ellipse, and a cup in it with a part of its half axes."""
+    label = np.zeros((150, 200, 2), np.float32)
+    for channel, share in ((0, 1.0), (1, ratio)):
+        plane = np.zeros((150, 200), np.uint8)
+        cv2.ellipse(plane, ((95.0, 70.0), (share * 80.0, share * 100.0), 30.0), 1, cv2.FILLED)
+        label[..., channel] = plane
+    return np.stack([label[..., 0], label[..., 1], np.ones((150, 200), np.float32)], axis=-1), label
+
+
+@pytest.mark.parametrize("factor", [0.7, 0.9, 1.0, 1.2])
+def test_a_cup_gets_another_size_and_the_disc_stays(factor: float) -> None:
+    image, label = tilted_disc(0.6)
+
+    new_image, new_label = resized_cup(image, label, factor)
+
+    # What is seen and what is marked stay together, but for the steps in which OpenCV interpolates.
+    np.testing.assert_allclose(new_image[..., :2], new_label, atol=0.05)
+    masks = new_label > 0.5
+    assert np.sqrt(masks[..., 1].sum() / masks[..., 0].sum()) == pytest.approx(0.6 * factor, abs=0.01)
+    changed = masks[..., 0] != (label[..., 0] > 0.5)
+    assert changed.sum() < 0.01 * masks[..., 0].sum()
+    wanted = tilted_disc(0.6 * factor)[1][..., 1] > 0.5
+    assert (masks[..., 1] != wanted).sum() < 0.05 * wanted.sum()
+    if factor == 1.0:
+        np.testing.assert_allclose(new_image, image, atol=1e-4)
+
+
+@pytest.mark.parametrize(("factor", "ratio"), [(0.1, 0.6), (3.0, 0.9)])
+def test_a_neuroretinal_rim_gets_at_most_twice_and_at_least_half_of_its_width(factor: float, ratio: float) -> None:
+    image, label = tilted_disc(0.8)
+
+    masks = resized_cup(image, label, factor)[1] > 0.5
+
+    assert np.sqrt(masks[..., 1].sum() / masks[..., 0].sum()) == pytest.approx(ratio, abs=0.01)
+
+
+def test_without_a_whole_disc_and_a_cup_nothing_is_resized() -> None:
+    image, label = tilted_disc(0.6)
+    without = label * np.float32([1, 0])
+    cut = label[:80]
+
+    assert resized_cup(image, without, 0.8)[0] is image
+    assert resized_cup(image[:80], cut, 0.8)[1] is cut
+
+
+def test_cups_are_resized_at_random_and_reproducibly() -> None:
+    image, label = (torch.as_tensor(part.transpose(2, 1, 0).copy()) for part in tilted_disc(0.6))
+    item = {"image": MetaTensor(image, meta={"filename_or_obj": "eye.png"}), "label": label}
+    transform = RandCupSized(["image", "label"], prob=0.5, factor=(0.7, 1.2)).set_random_state(3)
+
+    drawn = [transform(item) for _ in range(30)]
+
+    ratios = np.array([float((d["label"][1] > 0.5).sum() / (d["label"][0] > 0.5).sum()) ** 0.5 for d in drawn])
+    same = [torch.equal(d["label"], label) for d in drawn]
+    assert 5 < sum(same) < 25
+    assert 0.6 * 0.68 < ratios.min() < 0.5
+    assert 0.65 < ratios.max() < 0.6 * 1.22
+    assert drawn[0]["image"].meta["filename_or_obj"] == "eye.png"
+    transform.set_random_state(3)
+    assert torch.equal(transform(item)["image"], drawn[0]["image"])
 
 
 def test_masks_are_one_part_without_holes_and_the_cup_is_inside() -> None:
