@@ -197,6 +197,46 @@ class FusionClassifier(nn.Module):
         return logits
 
 
+def photo_state(state: Mapping[str, torch.Tensor], outputs: Sequence[int]) -> dict[str, torch.Tensor]:
+    """Give the classifier of the photo alone that a network is where no tabular feature is known, for some labels.
+
+    The embedding of features that are all missing is constant, and so a part of the head's bias.
+
+    Args:
+        state: state of a `FusionClassifier`, with tabular features or without.
+        outputs: which of its outputs to keep, by their places from 0 on, in this order.
+
+    Returns:
+        State of a `FusionClassifier` without tabular features, in single precision.
+
+    Raises:
+        SettingError: there is no such output, or the state is one of another network.
+    """
+    if "head.weight" not in state or "tabular_mean" not in state:
+        raise SettingError("The weights are not those of a classifier of this collection: they have no head.")
+    head, bias = state["head.weight"].float(), state["head.bias"].float()
+    wrong = [place for place in outputs if not (isinstance(place, int) and 0 <= place < len(head))]
+    if wrong or not outputs:
+        raise SettingError(f"The outputs are {list(outputs)!r}; give places from 0 to {len(head) - 1}.")
+    features = state["tabular_mean"].numel()
+    if features:
+        embedded = torch.cat([torch.zeros(features), torch.ones(features)])
+        for layer in ("embedding.0", "embedding.2"):
+            weight, shift = state[f"{layer}.weight"].float(), state[f"{layer}.bias"].float()
+            embedded = torch.relu(weight @ embedded + shift)
+        head, bias = head[:, : -len(embedded)], bias + head[:, -len(embedded) :] @ embedded
+    kept = {key: value for key, value in state.items() if key.startswith("encoder.")}
+    single = {key: value.float() if value.is_floating_point() else value for key, value in kept.items()}
+    places = list(outputs)
+    return {
+        **single,
+        "head.weight": head[places].clone(),
+        "head.bias": bias[places].clone(),
+        "tabular_mean": torch.zeros(0),
+        "tabular_std": torch.zeros(0),
+    }
+
+
 def fit_standardisation(network: nn.Module, items: Iterable[Mapping[str, Any]], columns: Columns) -> None:
     """Set the mean and standard deviation of the tabular features from the training data.
 

@@ -16,7 +16,7 @@ from common.networks import (
     load_encoder,
     tabular_columns,
 )
-from common.networks.fusion import features_of
+from common.networks.fusion import features_of, photo_state
 
 COLUMNS = {"cdr_vertical": None, "age": None, "sex": ["female", "male"]}
 
@@ -139,6 +139,25 @@ def test_the_encoder_of_another_classifier_is_loaded(tmp_path: Path, photos: tor
     torch.save(torch.nn.Linear(2, 2).state_dict(), tmp_path / "wrong.pt")
     with pytest.raises(SettingError, match=r"wrong\.pt do not fit"):
         load_encoder(network, tmp_path / "wrong.pt")
+
+
+@pytest.mark.parametrize("features", [0, 4])
+def test_without_features_the_photo_alone_gives_the_same_for_some_labels(features: int, photos: torch.Tensor) -> None:
+    whole = classifier(tabular_features=features)
+    alone = classifier(tabular_features=0, out_channels=2)
+
+    alone.load_state_dict(photo_state(whole.state_dict(), [2, 0]))
+
+    with torch.no_grad():
+        torch.testing.assert_close(alone(photos), whole(photos)[:, [2, 0]])
+
+
+@pytest.mark.parametrize("outputs", [[], [3], [-1], ["N"]])
+def test_outputs_that_a_network_has_not_are_refused(outputs: Any) -> None:
+    with pytest.raises(SettingError, match="places from 0 to 2"):
+        photo_state(classifier().state_dict(), outputs)
+    with pytest.raises(SettingError, match="they have no head"):
+        photo_state({"weight": torch.zeros(1)}, [0])
 
 
 def test_imagenet_weights_of_torchvisions_format_start_the_encoder(tmp_path: Path, photos: torch.Tensor) -> None:
