@@ -23,6 +23,7 @@ from monai.data import DataLoader
 from monai.utils import set_determinism
 
 from common.bundles import find_bundle
+from common.errors import SettingError
 from common.phantoms import write_fundus_phantoms
 
 BUNDLE = "disc_cup_hqsam_segmentation"
@@ -82,7 +83,12 @@ def run_cache_benchmark(
 
     Returns:
         A table in Markdown.
+
+    Raises:
+        SettingError: no epoch would be counted.
     """
+    if epochs < 1:
+        raise SettingError(f"epochs is {epochs!r}; give a whole number from 1 on.")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         write_fundus_phantoms(folder, photos, sizes=((960, 1440),))

@@ -31,8 +31,8 @@ class LesionReport(SegmentationReport):
     For each lesion: ``pooled_aupr``, the area under the precision-recall curve over the pixels of all photos, with a
     95% bootstrap interval over patients; ``pooled_dice``, ``pooled_iou``, ``pooled_precision`` and ``pooled_recall`` of
     these pixels at the threshold; ``best_threshold``, with which ``pooled_dice`` would be highest on these photos, and
-    ``best_dice``; ``sensitivity``, the share of the true lesions of all photos of which a part
-    was found; ``false_positives_per_image``, the regions that were found where there is none of that lesion (see
+    ``best_dice``; ``sensitivity``, the share of the true lesions of all photos of which a part was found;
+    ``false_positives_per_image``, the regions that were found where there is none of that lesion (see
     `common.metrics.lesion_detection`). ``mean`` has the means over the lesions, of these and of Dice, IoU, precision,
     recall and accuracy; ``per_image`` the counts of each photo.
 

@@ -89,7 +89,7 @@ def best_dice_threshold(counts: NDArray[np.integer]) -> float:
         return float("nan")
     found = np.cumsum(inside)
     dice = 2 * found / (found + np.cumsum(outside) + found[-1])
-    return float(1 - np.argmax(dice) / (BINS - 1))
+    return (BINS - 1 - int(np.argmax(dice))) / (BINS - 1)
 
 
 class PooledAveragePrecision(Metric):

@@ -35,7 +35,7 @@ def blended(
         source: where ``start`` is from, for the error.
 
     Returns:
-        ``share * tuned + (1 - share) * start``, with the keys of ``tuned``, in single precision.
+        ``share * tuned + (1 - share) * start``, with the keys of ``tuned``; floating point in single precision.
 
     Raises:
         SettingError: the share is not from 0 to 1, or ``start`` lacks a part of the encoder of ``tuned``.
@@ -54,7 +54,7 @@ def blended(
         if key in shared and value.is_floating_point():
             mixed[key] = torch.lerp(start[key].float(), value.float(), float(share))
         else:
-            mixed[key] = value
+            mixed[key] = value.float() if value.is_floating_point() else value
     return mixed
 
 
@@ -69,13 +69,24 @@ def blend_weights(
         output: path of the file to write.
         share: of ``tuned``, from 0 to 1.
         outputs: which outputs of ``start``, by their places from 0 on, are those of ``tuned``, in its order, so that
-            the heads are mixed too (`common.networks.fusion.photo_state`); None keeps the head of ``tuned``.
+            the heads are mixed too (`common.networks.fusion.photo_state`), for a ``tuned`` without tabular features;
+            None mixes heads of one shape output by output, and else keeps that of ``tuned``.
+
+    Raises:
+        SettingError: a file cannot be read, the share is not from 0 to 1, the encoders are not the same network, or the
+            outputs are not those of both.
     """
     after, before = (network_state(path) for path in (tuned, start))
     if outputs is not None:
-        before = photo_state(before, outputs)
-        if before["head.weight"].shape != after.get("head.weight", torch.empty(0)).shape:
-            raise SettingError(f"The outputs {list(outputs)} of {start} are not as many as {tuned} has: name each one.")
+        places = list(outputs) if isinstance(outputs, Sequence) else [outputs]
+        before = photo_state(before, places)
+        head = after.get("head.weight", torch.empty(0, 0))
+        if len(head) != len(places):
+            raise SettingError(
+                f"The outputs {places} of {start} are {len(places)}, and {tuned} has {len(head)}: name each of them."
+            )
+        if head.shape != before["head.weight"].shape:
+            raise SettingError(f"{tuned} has tabular features: leave out the outputs, and its head is kept.")
     save_durably(half_precision(blended(after, before, share, start)), output)
 
 

@@ -244,7 +244,7 @@ def resized_cup(
             twice, or less than half, of its width.
 
     Returns:
-        Image and label; unchanged where there is no cup, or where the edge of the image cuts the disc off.
+        Image and label; unchanged where there is no cup, or where the disc touches the edge of the image.
     """
     disc, cup = label[..., 0] > 0.5, label[..., 1] > 0.5
     if not cup.any() or disc[[0, -1]].any() or disc[:, [0, -1]].any():
@@ -265,7 +265,9 @@ def resized_cup(
     source = PchipInterpolator([0.0, new, *knots], [0.0, old, *knots])(np.minimum(radius, _STILL))
     scale = np.where(radius < _STILL, source / np.maximum(radius, 1e-6), 1.0)
     x, y = (center[:, None] + offset * scale).reshape(2, *disc.shape).astype(np.float32)
-    moved, moved_label = (cv2.remap(picture, x, y, cv2.INTER_LINEAR) for picture in (image, label))
+    moved, moved_label = (
+        cv2.remap(picture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) for picture in (image, label)
+    )
     return np.asarray(moved, dtype=np.float32), np.asarray(moved_label, dtype=np.float32)
 
 
@@ -279,11 +281,16 @@ class RandCupSized(RandomizableTransform, MapTransform):
         keys: the image ``(3, W, H)`` and its label ``(2, W, H)`` (disc, cup, 0 to 1), in this order.
         prob: probability of a change.
         factor: least and largest factor of the cup's radius; drawn evenly on a logarithmic scale.
+
+    Raises:
+        SettingError: the factors are not above 0, or in another order.
     """
 
     def __init__(self, keys: KeysCollection, prob: float = 0.5, factor: Sequence[float] = (0.6, 1.4)) -> None:
         MapTransform.__init__(self, keys)
         RandomizableTransform.__init__(self, prob)
+        if len(factor) != 2 or not 0 < factor[0] <= factor[1]:
+            raise SettingError(f"The factor of the cup's size is {factor!r}; give the least and the largest, above 0.")
         self.factor = tuple(factor)
 
     def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:

@@ -60,4 +60,8 @@ def test_evaluation_on_boxes(in_process: Callable[..., None], tmp_path: Path) ->
     assert report["lesions"]["exudate"]["lesions"] == 2
     assert report["lesions"]["exudate"]["sensitivity"] == 1
     assert report["lesions"]["exudate"]["false_positives_per_image"] == 0
+    pooled = {name: report["lesions"]["exudate"][f"pooled_{name}"] for name in expected}
+    assert pooled == pytest.approx(expected, abs=0.05)
+    assert report["lesions"]["exudate"]["best_dice"] >= pooled["dice"]
+    assert report["lesions"]["mean"]["pooled_dice"] == pooled["dice"]
     assert {name: report["lesions"]["mean"][name] for name in expected} == pytest.approx(expected, abs=0.05)

@@ -13,6 +13,7 @@ from common.metrics import (
     pooled_average_precision,
     pooled_overlap,
 )
+from common.metrics.pooled import BINS
 
 
 def draw(seed: int, share: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
@@ -62,6 +63,16 @@ def test_overlap_is_that_of_scikit_learn_over_the_pixels_of_all_images() -> None
     highest = max(f1_score(truth, probability >= value) for value in np.unique(probability))
     assert pooled_overlap(counts, best)["dice"] == pytest.approx(highest)
     assert pooled_overlap(counts, best + 1e-4)["dice"] < highest
+
+
+def test_at_the_best_threshold_the_pixels_of_its_own_step_count() -> None:
+    counts = np.zeros((2, BINS), np.int64)
+    counts[0, :100] = 1
+    for step in (BINS - 1026, 30001, 12345):
+        counts[1] = 0
+        counts[1, step] = 7
+
+        assert pooled_overlap(counts, best_dice_threshold(counts))["dice"] == 1
 
 
 def test_without_the_structure_no_threshold_is_best() -> None:

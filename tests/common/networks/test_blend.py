@@ -86,5 +86,9 @@ def test_the_heads_are_mixed_where_the_outputs_are_the_same_labels(tmp_path: Pat
     photos = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
         torch.testing.assert_close(other(photos), start(photos)[:, [4, 1]], rtol=0.02, atol=0.02)
-    with pytest.raises(SettingError, match="not as many as"):
-        blend_weights(tuned, before, mixed, outputs=[1])
+    for outputs in ([1], 1):
+        with pytest.raises(SettingError, match=r"outputs \[1\] .* are 1, and .* has 2"):
+            blend_weights(tuned, before, mixed, outputs=outputs)  # type: ignore[arg-type]
+    torch.save(network(0, features=3).state_dict(), tuned)
+    with pytest.raises(SettingError, match="has tabular features"):
+        blend_weights(tuned, before, mixed, outputs=[4, 1])

@@ -215,17 +215,34 @@ def test_a_neuroretinal_rim_gets_at_most_twice_and_at_least_half_of_its_width(fa
 
 def test_without_a_whole_disc_and_a_cup_nothing_is_resized() -> None:
     image, label = tilted_disc(0.6)
-    without = label * np.float32([1, 0])
+    without = label * np.array([1, 0], np.float32)
     cut = label[:80]
 
     assert resized_cup(image, without, 0.8)[0] is image
     assert resized_cup(image[:80], cut, 0.8)[1] is cut
 
 
+def test_near_the_edge_of_the_image_nothing_becomes_black() -> None:
+    image, label = (np.ascontiguousarray(part[20:, 49:]) for part in tilted_disc(0.6))
+    assert (label[:, 5, 0] > 0.5).any()  # the disc is beside the edge
+
+    moved = resized_cup(image, label, 1.3)[0]
+
+    assert not np.array_equal(moved, image)
+    np.testing.assert_allclose(moved[..., 2], 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("factor", [(0.0, 1.2), (1.2, 0.8), (0.5,)])
+def test_factors_that_are_none_are_refused(factor: tuple[float, ...]) -> None:
+    with pytest.raises(SettingError, match="the least and the largest, above 0"):
+        RandCupSized(["image", "label"], factor=factor)
+
+
 def test_cups_are_resized_at_random_and_reproducibly() -> None:
     image, label = (torch.as_tensor(part.transpose(2, 1, 0).copy()) for part in tilted_disc(0.6))
     item = {"image": MetaTensor(image, meta={"filename_or_obj": "eye.png"}), "label": label}
-    transform = RandCupSized(["image", "label"], prob=0.5, factor=(0.7, 1.2)).set_random_state(3)
+    transform = RandCupSized(["image", "label"], prob=0.5, factor=(0.7, 1.2))
+    transform.set_random_state(3)
 
     drawn = [transform(item) for _ in range(30)]
 
