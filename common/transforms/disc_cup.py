@@ -11,6 +11,7 @@ import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, Randomizable, RandomizableTransform
+from monai.utils import convert_to_dst_type
 from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 
@@ -303,8 +304,7 @@ class RandCupSized(RandomizableTransform, MapTransform):
         image_key, label_key = self.keys
         pictures = resized_cup(to_picture(d[image_key]), to_picture(d[label_key]), factor)
         for key, picture in zip(self.keys, pictures, strict=True):
-            tensor = torch.as_tensor(from_picture(picture))
-            d[key] = MetaTensor(tensor).copy_meta_from(d[key]) if isinstance(d[key], MetaTensor) else tensor
+            d[key] = convert_to_dst_type(from_picture(picture), d[key])[0]
         return d
 
 

@@ -17,6 +17,7 @@ from monai.transforms import (
     Resize,
     Transform,
 )
+from monai.utils import convert_to_dst_type
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
@@ -429,8 +430,7 @@ class RandCystd(RandomizableTransform, MapTransform):
             width = self.R.uniform(self.width[0], self.width[1])
             scan, labels = inflate_layer(scan, labels, layer, center, height, width, self.R)
         for key, picture in ((image_key, scan), (label_key, labels)):
-            tensor = torch.as_tensor(from_picture(picture))
-            d[key] = MetaTensor(tensor).copy_meta_from(d[key]) if isinstance(d[key], MetaTensor) else tensor
+            d[key] = convert_to_dst_type(from_picture(picture), d[key])[0]
         return d
 
 
