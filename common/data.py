@@ -22,7 +22,7 @@ from common.results import ResultFolder, escaped
 from common.scans import SCAN_SUFFIXES, VOLUME_SUFFIXES, scan_addresses, split_address
 from common.tables import join_table, read_photo_table
 
-PATH_KEYS = ("image", "label", "label_2", "fov")
+PATH_KEYS = ("image", "label", "label_2", "fluid", "fov")
 IsVolume = Callable[[Path, Mapping[str, Any]], bool]
 
 

@@ -174,7 +174,7 @@ def layer_overlay(
     Args:
         scan: ``(H, W)``, uint8.
         labels: ``(H, W)``, 1 to 7 for the layers of `common.biomarkers.layers.LAYERS`.
-        boundaries: ``(8, W)``, rows from 0 on; NaN in columns without.
+        boundaries: ``(8, W)``, rows from 0 on; NaN where there is none.
         opacity: of the colours, from 0 to 1.
         max_side: the picture is reduced so that its longer side has at most this many pixels.
 
@@ -185,12 +185,12 @@ def layer_overlay(
     masks = {name: labels == layer for layer, name in enumerate(LAYERS, start=1)}
     picture = overlay(grey, masks, opacity=opacity, max_side=max_side)
     scale = picture.shape[1] / scan.shape[1]
-    columns = np.flatnonzero(~np.isnan(boundaries).any(axis=0))
-    # A line for each run of columns that lie side by side.
-    for run in np.split(columns, np.flatnonzero(np.diff(columns) > 1) + 1):
-        for rows in boundaries[:, run]:
+    for rows in boundaries:
+        columns = np.flatnonzero(~np.isnan(rows))
+        # A line for each run of columns that lie side by side.
+        for run in np.split(columns, np.flatnonzero(np.diff(columns) > 1) + 1):
             # OpenCV takes parts of a pixel as whole numbers of 1/16.
-            points = np.stack([(run + 0.5) * scale, rows * scale], axis=1) - 0.5
+            points = np.stack([(run + 0.5) * scale, rows[run] * scale], axis=1) - 0.5
             line = np.rint(points * 16).astype(np.int32)[:, None]
             cv2.polylines(picture, [line], False, _LINE, 1, cv2.LINE_AA, 4)
     return picture

@@ -23,6 +23,8 @@ VOLUME_SUFFIX = ".mat"
 SCAN_SUFFIXES = PHOTO_SUFFIXES | {VOLUME_SUFFIX}
 VOLUME_SUFFIXES = TIFF_SUFFIXES | {VOLUME_SUFFIX}
 """Those of the files that can hold many B-scans."""
+FLUID = "manualFluid1"
+"""The variable of a Duke DME file in which the first grader's fluid is."""
 _IMAGES = "images"
 _ADDRESS = re.compile(r"(?P<file>.+\.(?:mat|tiff?))#(?P<frame>\d+)", re.IGNORECASE)
 
@@ -92,6 +94,18 @@ def read_variable(path: str | Path, name: str) -> NDArray[Any]:
             "frames) are expected"
         )  # fmt: skip
     return values[..., None] if values.ndim == 2 else values
+
+
+def has_variable(path: str | Path, name: str) -> bool:
+    """Whether a MATLAB file that can be read has a variable.
+
+    Raises:
+        UnreadableImageError: the file is damaged or cannot be opened.
+    """
+    try:
+        return any(name == found for found, _, _ in scipy.io.whosmat(str(path)))
+    except Exception as error:  # what a decoder raises on a damaged file has no end
+        raise UnreadableImageError(path, f"cannot be decoded ({error or type(error).__name__})") from error
 
 
 def frame_count(path: str | Path) -> int:
@@ -197,3 +211,21 @@ def read_boundaries(address: str | Path, variable: str) -> NDArray[np.float64]:
         UnreadableImageError: the file, the variable or the frame cannot be used.
     """
     return np.asarray(_frame(address, variable), dtype=np.float64) - 1
+
+
+def read_fluid(address: str | Path, variable: str = FLUID) -> NDArray[np.bool_]:
+    """Read the fluid that a grader drew on one B-scan.
+
+    Args:
+        address: the B-scan of a Duke DME file, whose variable numbers the pools of fluid; or the file of a mask.
+        variable: the variable of a ``.mat`` file.
+
+    Returns:
+        ``(H, W)``, true where there is fluid; false where nothing was drawn (0 or NaN).
+
+    Raises:
+        UnreadableImageError: the file, the variable or the frame cannot be used.
+    """
+    if split_address(address)[0].suffix.lower() != VOLUME_SUFFIX:
+        return read_scan(address) > 0
+    return np.nan_to_num(_frame(address, variable).astype(np.float64)) > 0

@@ -7,8 +7,9 @@ Features:
 
 Layout:
     ``Subject_01.mat`` ... ``Subject_10.mat`` in one folder, as released: ``images`` (496 x 768 x B-scans),
-    ``manualLayers1`` and ``manualLayers2`` (8 x 768 x B-scans; rows counted from 1, NaN where nothing was drawn). Files
-    that hold only the annotated B-scans are read too. In a list ``Subject_01.mat#11`` is the 11th B-scan of the file.
+    ``manualLayers1`` and ``manualLayers2`` (8 x 768 x B-scans; rows counted from 1, NaN where nothing was drawn), and
+    ``manualFluid1`` (as ``images``; 0 or NaN where there is no fluid), which may be missing. Files that hold only the
+    annotated B-scans are read too. In a list ``Subject_01.mat#11`` is the 11th B-scan of the file.
 
 Official split:
     none; in the literature subjects 1-5 train and 6-10 test: ``--train_first 5``. For a leave-one-subject-out
@@ -31,7 +32,7 @@ import numpy as np
 
 from common.biomarkers.layers import LAYERS
 from common.errors import UnreadableImageError
-from common.scans import frame_address, read_scan, read_variable
+from common.scans import FLUID, frame_address, has_variable, read_scan, read_variable
 from data_lists._base import DataListError, Dataset, Item, Tree, test_after
 
 _GRADERS = {"label": "manualLayers1", "label_2": "manualLayers2"}
@@ -55,9 +56,11 @@ def find(tree: Tree, *, train_first: int | None = None, validation_subjects: tup
         splits = _with_validation(splits, validation_subjects)
     items = []
     for subject, path in files.paths.items():
-        for frame, count in _annotated(tree, path):
+        frames = _annotated(tree, path)
+        keys = ("image", *_GRADERS, *_fluid(tree, path))
+        for frame, count in frames:
             address = frame_address(path, frame, count)
-            items.append(Item(dict.fromkeys(("image", *_GRADERS), address), patient=subject, split=splits[subject]))
+            items.append(Item(dict.fromkeys(keys, address), patient=subject, split=splits[subject]))
     return items
 
 
@@ -107,6 +110,23 @@ def _annotated(tree: Tree, path: str) -> list[tuple[int, int]]:
     if not frames.size:
         raise DataListError(f"{tree.root / path} has no annotated B-scan; leave it out with --exclude '{path}'")
     return [(int(frame) + 1, images.shape[2]) for frame in frames]
+
+
+def _fluid(tree: Tree, path: str) -> tuple[str, ...]:
+    """The key of the fluid where a file, whose images can be read, has it.
+
+    Raises:
+        DataListError: it has another shape than the images.
+    """
+    if not has_variable(tree.root / path, FLUID):
+        return ()
+    shape, expected = (read_variable(tree.root / path, name).shape for name in (FLUID, "images"))
+    if shape != expected:
+        raise DataListError(
+            f"{tree.root / path}: '{FLUID}' has the shape {shape}, its images {expected}. Download it again or leave "
+            f"it out with --exclude '{path}'"
+        )
+    return ("fluid",)
 
 
 DATASET = Dataset(

@@ -167,6 +167,36 @@ def _running_sum(values: NDArray[np.float64], out: NDArray[np.float64], order: S
         np.add(out[before], values[state], out=out[state])
 
 
+def hide_cut_boundaries(
+    boundaries: NDArray[np.floating], height: int, border: NDArray[np.bool_] | None = None
+) -> NDArray[np.float64]:
+    """Mark as unknown the boundaries that lie on the edge of the picture, or on that of a white border.
+
+    Where the retina runs out of the picture, the boundaries that are outside of it are found on its edge, and what is
+    between them and the next one looks thinner than it is.
+
+    Args:
+        boundaries: ``(8, W)``, NaN in columns without.
+        height: rows of the picture.
+        border: ``(height, W)``, parts of the picture that show nothing; None for none.
+
+    Returns:
+        ``(8, W)``: NaN in place of boundaries that lie less than a row from the edge, or less than two from the border
+        above or below the retina.
+    """
+    first, last = np.zeros(boundaries.shape[1]), np.full(boundaries.shape[1], float(height))
+    if border is not None and border.any():
+        found = ~np.isnan(boundaries).any(axis=0)
+        middle = np.clip(np.where(found, boundaries[[0, -1]].mean(axis=0), 0).astype(int), 0, height - 1)
+        rows = np.arange(height)[:, None]
+        above, below = border & (rows <= middle), border & (rows > middle)
+        first = np.where(above.any(axis=0), height - np.argmax(above[::-1], axis=0) + 1.0, first)
+        last = np.where(below.any(axis=0), np.argmax(below, axis=0) - 1.0, last)
+    with np.errstate(invalid="ignore"):
+        inside = (boundaries >= np.maximum(first, 1.0)) & (boundaries <= np.minimum(last, height - 1.0))
+    return np.where(inside, boundaries, np.nan)
+
+
 def order_violations(labels: NDArray[np.integer]) -> int:
     """Count the columns in which a label map is not in order: a layer under one that lies below it, or a gap.
 
@@ -190,8 +220,8 @@ def layer_thickness(boundaries: NDArray[np.floating]) -> dict[str, NDArray[np.fl
         boundaries: ``(8, W)``, NaN where there are none.
 
     Returns:
-        Name to thickness ``(W,)`` in pixels, NaN where a boundary is: the layers as in `LAYERS`, then ``retina``
-        (ILM to BM).
+        Name to thickness ``(W,)`` in pixels, NaN where one of its boundaries is: the layers as in `LAYERS`, then
+        ``retina`` (ILM to BM).
     """
     differences = np.diff(np.asarray(boundaries, dtype=np.float64), axis=0)
     found = {name: differences[layer] for layer, name in enumerate(LAYERS)}
@@ -214,27 +244,31 @@ def layer_biomarkers(
     Study Research Group, Archives of Ophthalmology 103(12), 1985; it is the fovea's where the scan is centred on it).
 
     Args:
-        boundaries: ``(8, W)``, NaN in columns without.
+        boundaries: ``(8, W)``, NaN in columns without; a single one that is NaN is not in the picture
+            (`hide_cut_boundaries`), and the layers that it bounds are not measured in that column, nor is the retina.
         pixel_size: micrometres per row, or None when it is not known; lengths are given in micrometres too when it is.
         lateral_scale: micrometres per column, or None when it is not known; the central millimetre needs it.
 
     Returns:
-        Columns ``<layer>_thickness_<statistic>_px`` and ``_um``, and ``segmented_width_px``, the number of columns with
-        boundaries. What cannot be computed is NaN, with a note.
+        Columns ``<layer>_thickness_<statistic>_px`` and ``_um``, and ``segmented_width_px``, the number of columns in
+        which there is a retina. What cannot be computed is NaN, with a note.
     """
     width = boundaries.shape[1]
-    segmented = ~np.isnan(boundaries).any(axis=0)
+    known = ~np.isnan(boundaries)
+    segmented = known.any(axis=0)
     offsets = np.abs(np.arange(width) + 0.5 - width / 2)
     central = None if lateral_scale is None else segmented & (offsets * lateral_scale <= _CENTRAL_UM / 2)
     values: dict[str, float] = {"segmented_width_px": int(segmented.sum())}
     for name, thickness in layer_thickness(boundaries).items():
-        inside = thickness[segmented]
+        measured = ~np.isnan(thickness)
+        inside = thickness[measured]
         found = {
             statistic: float(function(inside)) if inside.size else float("nan")
             for statistic, function in (("mean", np.mean), ("median", np.median), ("min", np.min), ("max", np.max))
         }
         if central is not None:
-            found["central_mean"] = float(thickness[central].mean()) if central.any() else float("nan")
+            middle = thickness[central & measured]
+            found["central_mean"] = float(middle.mean()) if middle.size else float("nan")
         for statistic, pixels in found.items():
             column = f"{column_name(name)}_thickness_{statistic}"
             values[f"{column}_px"] = pixels
@@ -245,6 +279,9 @@ def layer_biomarkers(
         notes.append("no retina found")
     elif not segmented.all():
         notes.append(f"no retina in {int(width - segmented.sum())} of {width} columns")
+    cut = int((segmented & ~known.all(axis=0)).sum())
+    if cut:
+        notes.append(f"retina cut off by the edge in {cut} of {width} columns")
     if segmented.any() and central is not None and not central.any():
         notes.append("no retina in the central millimetre")
     return Biomarkers(values, tuple(notes))

@@ -13,6 +13,7 @@ from ignite.engine import Engine, Events
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve, roc_curve
+from torch.utils.tensorboard import SummaryWriter
 
 from common.metrics import segmentation_scores, summarise
 from common.readers import to_picture
@@ -24,7 +25,8 @@ class SegmentationReport:
     """Scores every photo inside its field of view at its own size, and writes ``evaluation_report.json`` and ``.png``.
 
     The report has, for each structure that was annotated on some photo, the metrics of every photo, their means with
-    95% bootstrap intervals over patients, and the same for each data set that the list names.
+    95% bootstrap intervals over patients, and the same for each data set that the list names. The means and the figure
+    go to a TensorBoard log in the same folder, too.
 
     Args:
         output_dir: folder of the report.
@@ -146,18 +148,32 @@ class SegmentationReport:
         return {"settings": {**self.settings, "threshold": self.threshold}, "structures": structures}
 
     def write(self, engine: Engine) -> None:
-        """Write the report and its figure."""
+        """Write the report and its figure, and both to TensorBoard."""
         self.folder.mkdir(parents=True, exist_ok=True)
         report = self.report()
         path = self.folder / "evaluation_report.json"
         path.write_text(json.dumps(report, indent=4) + "\n", encoding="utf-8")
-        self._figure().savefig(self.folder / "evaluation_report.png", dpi=120)
+        figure = self._figure()
+        figure.savefig(self.folder / "evaluation_report.png", dpi=120)
+        with SummaryWriter(str(self.folder)) as writer:
+            for name, mean in self._means(report).items():
+                if mean is not None:
+                    writer.add_scalar(f"evaluation/{name}", mean, 0)
+            writer.add_figure("evaluation_report", figure, 0)
         for structure, content in report["structures"].items():
             dice, auc = content["all"]["dice"], content["all"]["auc"]
             self.logger.info(
                 f"{structure}: {content['images']} photos of {content['patients']} patients, "
                 f"Dice {_number(dice['mean'])}, AUC {_number(auc['mean'])}; report: {path}"
             )
+
+    def _means(self, report: Mapping[str, Any]) -> dict[str, float | None]:
+        """What goes to TensorBoard: name to mean."""
+        return {
+            f"{structure}/{name}": measure["mean"]
+            for structure, content in report["structures"].items()
+            for name, measure in content["all"].items()
+        }
 
     def _figure(self) -> Figure:
         structures = self._annotated()

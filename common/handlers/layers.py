@@ -33,6 +33,7 @@ from common.readers import to_picture
 
 Floats = NDArray[np.floating]
 _SCORES = ("dice", "iou", "precision", "recall", "specificity", "accuracy")
+_PARTS = ("scans", "second_grader", "between_graders", "with_fluid", "without_fluid")
 
 
 class LayerWriter(ResultWriter):
@@ -212,6 +213,28 @@ def compare_layers(labels: NDArray[np.integer], boundaries: Floats, truth: NDArr
     return found
 
 
+def compare_argmax(probability: torch.Tensor, truth: NDArray[np.integer]) -> dict[str, float]:
+    """Compare the most probable class of each pixel with a grader's layers, over the columns that he drew.
+
+    Args:
+        probability: ``(8, W, H)``.
+        truth: ``(H, W)``, with `UNANNOTATED`.
+
+    Returns:
+        ``dice_argmax_mean`` over the layers in which it is defined, and ``order_violations_argmax_count``.
+    """
+    labels = to_picture(probability.argmax(dim=0, keepdim=True).to(torch.uint8))
+    columns = ~np.isnan(labels_to_boundaries(truth)).any(axis=0)
+    found, true = labels[:, columns], truth[:, columns]
+    dice = [
+        segmentation_scores((true == layer).astype(np.float32), true == layer, predicted=found == layer)["dice"]
+        for layer in range(1, len(LAYERS) + 1)
+        if columns.any()
+    ]
+    mean = float("nan") if np.isnan(dice).all() else float(np.nanmean(dice))
+    return {"dice_argmax_mean": mean, "order_violations_argmax_count": order_violations(labels)}
+
+
 def hausdorff95(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
     """95th percentile Hausdorff distance of two masks ``(H, W)`` in pixels; NaN where one of them is empty."""
     if not one.any() or not other.any():
@@ -228,15 +251,19 @@ class LayerReport(SegmentationReport):
 
     Columns count in which the first grader drew all eight boundaries. For each layer ``hausdorff95_px`` is added. Under
     ``scans`` stands `compare_layers` of every B-scan with the first grader (lengths in micrometres too where
-    ``pixel_size`` is given), with means and intervals over patients; under ``second_grader`` the same with the second
-    grader, and under ``between_graders`` that of the second grader, taken as a prediction, with the first, where the
-    data have one. B-scans without an annotated column are named in ``not_annotated``.
+    ``pixel_size`` is given), with means and intervals over patients; ``dice_argmax_mean`` and
+    ``order_violations_argmax_count`` are those of the most probable class of each pixel (`compare_argmax`). Under
+    ``second_grader`` stands the same with the second grader, and under ``between_graders`` that of the second grader,
+    taken as a prediction, with the first, where the data have one; under ``with_fluid`` and ``without_fluid`` the
+    columns with and without the fluid of oedema, against the first grader, where the data have it. The means go to
+    TensorBoard, too. B-scans without an annotated column are named in ``not_annotated``.
 
     Args:
         *args: as for `SegmentationReport`; ``probability`` ``(8, W, H)`` has the background as its first channel.
         pixel_size: micrometres per row, or None when it is not known.
         second_key: label map of the second grader.
         boundaries_key: predicted boundaries ``(8, W)``.
+        fluid_key: mask ``(1, W, H)`` of the fluid.
         **kwargs: as for `SegmentationReport`; the key of the prediction is that of a label map ``(1, W, H)``.
     """
 
@@ -246,19 +273,21 @@ class LayerReport(SegmentationReport):
         pixel_size: float | None = None,
         second_key: str = "label_2",
         boundaries_key: str = "boundaries",
+        fluid_key: str = "fluid",
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **{"pred_key": "pred", "metrics": (*_SCORES, "auc", "aupr"), **kwargs})
         self.pixel_size = pixel_size
         self.second_key = second_key
         self.boundaries_key = boundaries_key
+        self.fluid_key = fluid_key
         self.scans: dict[str, list[dict[str, Any]]] = {}
         self.not_annotated: list[str] = []
 
     def start(self, engine: Engine) -> None:
         """Forget an earlier run."""
         super().start(engine)
-        self.scans = {"scans": [], "second_grader": [], "between_graders": []}
+        self.scans = {name: [] for name in _PARTS}
         self.not_annotated = []
 
     def score(self, engine: Engine) -> None:
@@ -277,7 +306,10 @@ class LayerReport(SegmentationReport):
             if np.isnan(labels_to_boundaries(truth)).all():
                 self.not_annotated.append(str(data["name"]))
             else:
-                self.scans["scans"].append({**about, **self._compare(labels, boundaries, truth)})
+                plain = compare_argmax(torch.as_tensor(data[self.probability_key]), truth)
+                self.scans["scans"].append({**about, **self._compare(labels, boundaries, truth), **plain})
+                if self.fluid_key in data:
+                    self._score_fluid(to_picture(data[self.fluid_key]) > 0, labels, boundaries, truth, about)
                 self._score_layers(data, labels, truth, about, engine.state.iteration)
             if self.second_key in data:
                 second = to_picture(data[self.second_key]).astype(np.uint8)
@@ -289,6 +321,20 @@ class LayerReport(SegmentationReport):
                 if not np.isnan(labels_to_boundaries(shared)).all():
                     drawn = np.where(both, second, 0)
                     self.scans["between_graders"].append({**about, **self._compare(drawn, second_boundaries, shared)})
+
+    def _score_fluid(
+        self,
+        fluid: NDArray[np.bool_],
+        labels: NDArray[np.integer],
+        boundaries: Floats,
+        truth: NDArray[np.uint8],
+        about: Mapping[str, Any],
+    ) -> None:
+        """Add a row for the columns with fluid and one for those without, where such columns are annotated."""
+        for part, columns in (("with_fluid", fluid.any(axis=0)), ("without_fluid", ~fluid.any(axis=0))):
+            shown = np.where(columns, truth, UNANNOTATED).astype(np.uint8)
+            if not np.isnan(labels_to_boundaries(shown)).all():
+                self.scans[part].append({**about, **self._compare(labels, boundaries, shown)})
 
     def _compare(self, labels: NDArray[np.integer], boundaries: Floats, truth: NDArray[np.integer]) -> dict[str, float]:
         found = compare_layers(labels, boundaries, truth)
@@ -342,6 +388,15 @@ class LayerReport(SegmentationReport):
                     ],
                 }
         return report
+
+    def _means(self, report: Mapping[str, Any]) -> dict[str, float | None]:
+        parts = {
+            f"{part}/{name}": measure["mean"]
+            for part in _PARTS
+            if part in report
+            for name, measure in report[part]["all"].items()
+        }
+        return {**super()._means(report), **parts}
 
     def write(self, engine: Engine) -> None:
         """Write the report and its figure, and log what is most looked at."""

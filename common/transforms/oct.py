@@ -25,18 +25,21 @@ from common.biomarkers.layers import (
     LAYERS,
     UNANNOTATED,
     boundaries_to_labels,
+    hide_cut_boundaries,
     layer_biomarkers,
     ordered_boundaries,
 )
 from common.errors import SettingError
 from common.readers import BScanReader, from_picture, to_picture
-from common.scans import VOLUME_SUFFIX, read_boundaries, read_scan, split_address
+from common.scans import VOLUME_SUFFIX, read_boundaries, read_fluid, read_scan, split_address
 from common.transforms.biomarkers import check_pixel_size
 from common.transforms.photo import _LoadPictured
 
-_WHITE = 245
+_WHITE = 235
+_UNIFORM = 12
 _BORDER_RUN = 32
 _OPENING = 11
+_RINGING = 2
 _SMOOTH = 4.0
 
 
@@ -63,7 +66,8 @@ class LoadLayersd(MapTransform):
     """Load label maps of layers as ``(1, W, H)`` of uint8, by the rule of `boundaries_to_labels`.
 
     A path is that of a picture with the labels 0 (background), 1 to 7 (`LAYERS`) and 255 (not annotated), or the
-    address of a B-scan in a ``.mat`` file with boundaries.
+    address of a B-scan in a ``.mat`` file with boundaries. A column of a picture that has no layer was not annotated:
+    all of it becomes 255.
 
     Args:
         keys: keys whose values are paths or addresses.
@@ -94,14 +98,9 @@ class LoadLayersd(MapTransform):
     def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
         """Load and check."""
         d = dict(data)
-        width, height = d[self.ref_key].shape[1:]
         for key, variable in self.key_iterator(d, self.variables):
-            labels = self._read(str(d[key]), variable, height)
-            if labels.shape != (height, width):
-                raise SettingError(
-                    f"The mask {d[key]} has {labels.shape[1]}x{labels.shape[0]} pixels, its photo {width}x{height}: "
-                    "correct the file or the data list."
-                )
+            labels = self._read(str(d[key]), variable, d[self.ref_key].shape[2])
+            _check_size(str(d[key]), labels, d[self.ref_key])
             d[key] = MetaTensor(torch.as_tensor(from_picture(labels)))
         return d
 
@@ -116,14 +115,56 @@ class LoadLayersd(MapTransform):
                 f"The mask {path} has the grey values {others[:6]}: a label map has 0 for background, 1 to "
                 f"{len(LAYERS)} for the layers and {UNANNOTATED} for what is not annotated."
             )
-        return labels
+        drawn = ((labels > 0) & (labels <= len(LAYERS))).any(axis=0)
+        return np.where(drawn, labels, np.uint8(UNANNOTATED))
+
+
+class LoadFluidd(MapTransform):
+    """Load the fluid that a grader drew as a mask ``(1, W, H)`` of uint8, 0 or 1 (`common.scans.read_fluid`).
+
+    Args:
+        keys: keys whose values are paths or addresses.
+        ref_key: the loaded B-scan ``(1, W, H)`` that the mask belongs to.
+        allow_missing_keys: do not raise when a key is missing.
+
+    Raises:
+        SettingError: when called on a mask of another size than its B-scan.
+        UnreadableImageError: when called on a file that cannot be used.
+    """
+
+    def __init__(self, keys: KeysCollection, ref_key: str = "image", allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.ref_key = ref_key
+
+    def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
+        """Load and check."""
+        d = dict(data)
+        for key in self.key_iterator(d):
+            fluid = read_fluid(str(d[key]))
+            _check_size(str(d[key]), fluid, d[self.ref_key])
+            d[key] = MetaTensor(torch.as_tensor(from_picture(fluid.astype(np.uint8))))
+        return d
+
+
+def _check_size(path: str, mask: NDArray[Any], scan: torch.Tensor) -> None:
+    """Raise a `SettingError` where a mask ``(H, W)`` is not as large as its B-scan ``(1, W, H)``."""
+    width, height = scan.shape[1:]
+    if mask.shape != (height, width):
+        raise SettingError(
+            f"The mask {path} has {mask.shape[1]}x{mask.shape[0]} pixels, its photo {width}x{height}: "
+            "correct the file or the data list."
+        )
 
 
 def find_white_border(scan: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Find the white regions that a scanner adds where it moved a B-scan to align it with its neighbours.
+    """Find the regions that a scanner or a program adds around a B-scan, which show nothing.
 
-    White (at least 245) and connected to an edge of the picture along at least 32 pixels, or a whole side: layers that
-    are cut off by the edge and are white there are thinner. Thin white parts are not followed into the retina.
+    - White (at least 235 after a median over 5 pixels) and connected to an edge of the picture along at least 32
+      pixels, or a whole side: layers that are cut off by the edge and are white there are thinner. Thin white parts are
+      not followed into the retina. The pixels within 2 of such a region belong to it: lossy files, such as JPEG, have
+      grey values that ring there.
+    - Columns at the left and right end that are of one grey value, of whatever brightness, from the top to the bottom
+      (within 12 grey values).
 
     Args:
         scan: ``(H, W)`` uint8.
@@ -131,19 +172,22 @@ def find_white_border(scan: NDArray[np.uint8]) -> NDArray[np.bool_]:
     Returns:
         ``(H, W)`` of bool.
     """
-    white = (scan >= _WHITE).astype(np.uint8)
+    border = np.zeros(scan.shape, dtype=bool)
+    uniform = (scan.max(axis=0).astype(int) - scan.min(axis=0)) <= _UNIFORM
+    border[:, np.logical_and.accumulate(uniform) | np.logical_and.accumulate(uniform[::-1])[::-1]] = True
+    white = (cv2.medianBlur(np.ascontiguousarray(scan), 5) >= _WHITE).astype(np.uint8)
     kernel = np.ones((_OPENING, _OPENING), np.uint8)
     # The frame of ones keeps the opening from eating what touches the edge.
     framed = cv2.copyMakeBorder(white, _OPENING, _OPENING, _OPENING, _OPENING, cv2.BORDER_REPLICATE)
     opened = cv2.morphologyEx(framed, cv2.MORPH_OPEN, kernel)[_OPENING:-_OPENING, _OPENING:-_OPENING]
     count, components = cv2.connectedComponents(opened, connectivity=8)
-    border = np.zeros(scan.shape, dtype=bool)
+    found = np.zeros(scan.shape, dtype=np.uint8)
     edges = (components[0], components[-1], components[:, 0], components[:, -1])
     for label in range(1, count):
         longest = max(_longest_run(edge == label) / min(_BORDER_RUN, edge.size) for edge in edges)
         if longest >= 1:
-            border |= components == label
-    return border
+            found[components == label] = 1
+    return border | (cv2.dilate(found, np.ones((2 * _RINGING + 1, 2 * _RINGING + 1), np.uint8)) > 0)
 
 
 def _longest_run(flags: NDArray[np.bool_]) -> int:
@@ -219,8 +263,8 @@ class FitBScand(MapTransform, InvertibleTransform):
         keys: keys ``(C, W, H)``.
         columns: width of the canvas.
         rows: height of the canvas.
-        mode: ``bilinear`` (smoothed before it is reduced) for images, ``nearest`` for label maps; one for all keys or
-            one each.
+        mode: ``bilinear`` (smoothed before it is reduced) for images, ``nearest-exact`` for label maps (``nearest``
+            would move them by half a pixel); one for all keys or one each.
         fill: value of the rows that are added; one for all keys or one each.
         allow_missing_keys: do not raise when a key is missing.
 
@@ -258,7 +302,7 @@ class FitBScand(MapTransform, InvertibleTransform):
         for key, mode, fill in self.key_iterator(d, self.modes, self.fills):
             width, height = d[key].shape[1:]
             rows = min(self.rows, height)
-            scaled = self._resize(d[key], (self.columns, rows), mode, smooth=mode != "nearest")
+            scaled = self._resize(d[key], (self.columns, rows), mode, smooth=not mode.startswith("nearest"))
             d[key] = torch.nn.functional.pad(scaled, (0, self.rows - rows), value=fill)
             info = {"rows": rows, "width": width, "height": height, "mode": mode}
             self.push_transform(d[key], orig_size=(width, height), extra_info=info)
@@ -467,7 +511,8 @@ def is_layer(labels: torch.Tensor) -> torch.Tensor:
 class OrderedLayersd(MapTransform):
     """Turn class probabilities into a label map whose layers are in order in every column (`ordered_boundaries`).
 
-    Adds ``boundaries_key``, the boundaries ``(8, W)`` as float64, NaN where there is no retina.
+    Adds ``boundaries_key``, the boundaries ``(8, W)`` as float64, NaN where there is no retina and where the edge of
+    the picture or of its white border cuts it off (`hide_cut_boundaries`).
 
     Args:
         keys: probabilities ``(8, W, H)``; each becomes a label map ``(1, W, H)`` of uint8.
@@ -503,16 +548,16 @@ class OrderedLayersd(MapTransform):
         d = dict(data)
         for key in self.key_iterator(d):
             probabilities = np.stack([to_picture(channel[None]) for channel in torch.as_tensor(d[key])])
-            if self.border_key in d:
-                border = to_picture(d[self.border_key]).astype(bool)
-                if border.any():
-                    probabilities[1:, border] = 0
-                    probabilities[0, border] = 1
+            border = to_picture(d[self.border_key]).astype(bool) if self.border_key in d else None
+            if border is not None and border.any():
+                probabilities[1:, border] = 0
+                probabilities[0, border] = 1
             boundaries = ordered_boundaries(probabilities, self.certainty, self.smoothing)
             labels = boundaries_to_labels(boundaries, probabilities.shape[1])
             labels[labels == UNANNOTATED] = 0
             d[key] = torch.as_tensor(from_picture(labels))
-            d[self.boundaries_key] = torch.as_tensor(boundaries)
+            shown = hide_cut_boundaries(boundaries, probabilities.shape[1], border)
+            d[self.boundaries_key] = torch.as_tensor(shown)
         return d
 
 

@@ -12,7 +12,16 @@ from PIL import Image
 
 from common.errors import UnreadableImageError
 from common.readers import BScanReader
-from common.scans import frame_address, frame_count, read_boundaries, read_scan, scan_addresses, split_address
+from common.scans import (
+    frame_address,
+    frame_count,
+    has_variable,
+    read_boundaries,
+    read_fluid,
+    read_scan,
+    scan_addresses,
+    split_address,
+)
 
 SHAPE = (40, 50, 3)
 
@@ -133,6 +142,26 @@ def test_a_frame_that_is_not_there(volume: Path, address: str, reason: str) -> N
         read_scan(volume.parent / address)
 
     assert reason in raised.value.reason
+
+
+def test_fluid_is_where_a_pool_has_a_number(volume: Path) -> None:
+    pools = np.full(SHAPE, np.nan)
+    pools[:, :, 1] = 0
+    pools[5:9, 3:7, 1] = 2
+    scipy.io.savemat(volume, {"images": np.zeros(SHAPE, np.uint8), "manualFluid1": pools})
+
+    assert has_variable(volume, "manualFluid1")
+    assert not has_variable(volume, "manualLayers1")
+    found = read_fluid(f"{volume}#2")
+    assert found.sum() == found[5:9, 3:7].sum() == 16
+    assert not read_fluid(f"{volume}#1").any()
+
+
+def test_variables_of_a_damaged_file(tmp_path: Path) -> None:
+    (tmp_path / "a.mat").write_bytes(b"no MATLAB file at all")
+
+    with pytest.raises(UnreadableImageError, match="cannot be decoded"):
+        has_variable(tmp_path / "a.mat", "images")
 
 
 def test_a_missing_variable(volume: Path) -> None:

@@ -261,7 +261,7 @@ def make_duke_dme(pictures: Pictures, frames: int = 6, annotated: tuple[int, ...
         for layers, numbers in ((first, annotated), (second, annotated[1:])):
             for number in numbers:
                 layers[:, 10:30, number - 1] = np.arange(5, 45, 5)[:, None]
-        content = {"images": images, "manualLayers1": first, "manualLayers2": second}
+        content = {"images": images, "manualLayers1": first, "manualLayers2": second, "manualFluid1": images % 2}
         scipy.io.savemat(pictures.root / f"Subject_{subject:02d}.mat", content, do_compression=True)
 
 

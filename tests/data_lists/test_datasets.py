@@ -93,7 +93,7 @@ LESIONS = {
     "idrid_lesions": {"image", "exudate", "haemorrhage", "microaneurysm", "soft_exudate"},
     "via": {"image"},
 }
-LAYERS = {"duke_dme": {"image", "label", "label_2"}}
+LAYERS = {"duke_dme": {"image", "label", "label_2", "fluid"}}
 CLASSIFICATION = {"odir5k", "idrid_grading", "aptos2019", "class_folders"}
 OPTIONAL = {"smdg": {"cup"}, "idrid_lesions": LESIONS["idrid_lesions"] - {"image"}}
 WITH_FOV = {"chase_db1 with fields of view", "hrf as released", "hrf as png", "drive"}
@@ -347,6 +347,21 @@ def test_only_annotated_b_scans_are_listed(pictures: Any, make: Any) -> None:
     assert len(items) == 12
     assert [item["image"] for item in items if item["patient"] == "03"] == ["Subject_03.mat#02", "Subject_03.mat#04"]
     assert all(item["image"] == item["label"] == item["label_2"] for item in items)
+
+
+def test_fluid_is_listed_where_a_file_has_it(pictures: Any, make: Any) -> None:
+    make["duke_dme"](pictures)
+    path = pictures.root / "Subject_02.mat"
+    content = {name: value for name, value in scipy.io.loadmat(path).items() if not name.startswith("__")}
+    scipy.io.savemat(path, {name: value for name, value in content.items() if name != "manualFluid1"})
+
+    items = items_of(build("duke_dme", pictures.root))
+
+    assert {item["patient"] for item in items if "fluid" not in item} == {"02"}
+    assert all(item["fluid"] == item["image"] for item in items if item["patient"] != "02")
+    scipy.io.savemat(path, {**content, "manualFluid1": content["manualFluid1"][:-1]})
+    with pytest.raises(DataListError, match=r"'manualFluid1' has the shape \(47, 40, 6\), its images \(48, 40, 6\)"):
+        build("duke_dme", pictures.root)
 
 
 def test_b_scans_of_a_subject_stay_together(pictures: Any, make: Any) -> None:

@@ -75,7 +75,7 @@ def test_duke_dme(real_folder: Callable[[str], Path]) -> None:
 
     assert (content["numTraining"], content["numValidation"]) == (66, 22)
     assert {item["patient"] for item in content["validation"]} == {"04", "05"}
-    assert content["files"] == ["image", "label", "label_2"]
+    assert content["files"] == ["fluid", "image", "label", "label_2"]
 
 
 @pytest.mark.real_data

@@ -13,6 +13,7 @@ from common.biomarkers import (
     BOUNDARIES,
     LAYERS,
     boundaries_to_labels,
+    hide_cut_boundaries,
     labels_to_boundaries,
     layer_biomarkers,
     layer_thickness,
@@ -251,6 +252,38 @@ def test_biomarkers_of_known_boundaries() -> None:
         if name.endswith("_um"):
             assert value == pytest.approx(3 * values[name.replace("_um", "_px")])
     assert found.notes == ("no retina in 4 of 40 columns",)
+
+
+def test_layers_that_the_edge_cuts_off_are_not_measured() -> None:
+    boundaries = np.repeat(sloped()[:, :1], 40, axis=1)
+    height, above = int(boundaries[-1, 0]) + 20, boundaries[1, 0] - 1
+    boundaries[:, :10] -= above  # the ILM would lie above the picture, the next boundary lies on its second row
+    boundaries = np.clip(boundaries, 0, height)
+
+    hidden = hide_cut_boundaries(boundaries, height)
+    found = layer_biomarkers(hidden)
+
+    assert np.isnan(hidden[0, :10]).all()
+    assert np.isnan(hidden).sum() == 10
+    assert found.values["nfl_thickness_min_px"] == found.values["nfl_thickness_max_px"] == 2
+    assert found.values["gcl_ipl_thickness_max_px"] == found.values["gcl_ipl_thickness_min_px"]
+    assert found.values["retina_thickness_min_px"] == sum(range(2, 9))
+    assert found.values["segmented_width_px"] == 40
+    assert found.notes == ("retina cut off by the edge in 10 of 40 columns",)
+
+
+def test_the_last_rows_and_a_border_cut_off_too() -> None:
+    boundaries = np.repeat(sloped()[:, :1], 40, axis=1)
+    first, last = int(boundaries[0, 0]), int(boundaries[-1, 0])
+    border = np.zeros((last + 20, 40), dtype=bool)
+    border[:first, 10:20] = border[last:, 20:30] = border[: first - 3, 30:] = True
+
+    assert not np.isnan(hide_cut_boundaries(boundaries, last + 1)).any()
+    assert np.isnan(hide_cut_boundaries(boundaries, last)[-1]).all()
+    hidden = np.isnan(hide_cut_boundaries(boundaries, last + 20, border))
+    assert hidden.sum() == 20
+    assert hidden[0, 10:20].all()
+    assert hidden[-1, 20:30].all()
 
 
 def test_without_scales_there_are_pixels_only() -> None:

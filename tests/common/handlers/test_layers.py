@@ -12,6 +12,7 @@ import torch
 from ignite.engine import Engine
 from numpy.typing import NDArray
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from common.biomarkers import BOUNDARIES, LAYERS, boundaries_to_labels, labels_to_boundaries
 from common.biomarkers.layers import UNANNOTATED
@@ -239,6 +240,44 @@ def test_without_a_second_grader_there_is_one_part(tmp_path: Path) -> None:
 
     assert set(found) == {"settings", "structures", "scans"}
     assert not any(name.endswith("_um") for name in found["scans"]["per_image"][0])
+
+
+def test_columns_with_fluid_are_a_part_of_their_own(tmp_path: Path) -> None:
+    wrong = labels()
+    wrong[:, 20:] = labels(2)[:, 20:]
+    fluid = np.zeros((HEIGHT, WIDTH), np.uint8)
+    fluid[30:34, 20:] = 1
+    swollen = {**scan("a", wrong, labels(columns=slice(5, 30))), "fluid": torch.as_tensor(from_picture(fluid))}
+    dry = {**scan("b", labels(), labels()), "fluid": torch.zeros(1, WIDTH, HEIGHT)}
+
+    found = report(tmp_path, [swollen, dry])
+
+    assert [row["boundary_error_px"] for row in found["with_fluid"]["per_image"]] == [2]
+    assert [row["boundary_error_px"] for row in found["without_fluid"]["per_image"]] == [0, 0]
+    assert found["scans"]["per_image"][0]["boundary_error_px"] == pytest.approx(2 * 10 / 25)
+
+
+def test_the_most_probable_classes_are_compared_too(tmp_path: Path) -> None:
+    stray = scan("a", labels(), labels())
+    stray["probability"][3, 4, HEIGHT - 20] = 1  # a pixel of the INL below the retina
+
+    rows = report(tmp_path, [stray, scan("b", labels(), labels())])["scans"]["per_image"]
+
+    assert [row["order_violations_argmax_count"] for row in rows] == [1, 0]
+    assert [row["order_violations_count"] for row in rows] == [0, 0]
+    assert rows[0]["dice_argmax_mean"] == pytest.approx((6 + 2 * 200 / 401) / 7)
+    assert rows[1]["dice_argmax_mean"] == rows[0]["dice_mean"] == 1
+
+
+def test_the_means_are_logged(both: dict[str, Any], tmp_path: Path) -> None:
+    log = EventAccumulator(str(tmp_path)).Reload()
+
+    logged = log.Scalars("evaluation/second_grader/boundary_error_um")[0].value
+    assert logged == pytest.approx(both["second_grader"]["all"]["boundary_error_um"]["mean"])
+    assert log.Scalars("evaluation/INL/dice")[0].value == pytest.approx(
+        both["structures"]["INL"]["all"]["dice"]["mean"]
+    )
+    assert "evaluation_report" in log.Tags()["images"]
 
 
 def test_a_scan_without_annotation_is_named(tmp_path: Path) -> None:
