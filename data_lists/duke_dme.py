@@ -116,11 +116,14 @@ def _fluid(tree: Tree, path: str) -> tuple[str, ...]:
     """The key of the fluid where a file, whose images can be read, has it.
 
     Raises:
-        DataListError: it has another shape than the images.
+        DataListError: it cannot be read or has another shape than the images.
     """
-    if not has_variable(tree.root / path, FLUID):
-        return ()
-    shape, expected = (read_variable(tree.root / path, name).shape for name in (FLUID, "images"))
+    try:
+        if not has_variable(tree.root / path, FLUID):
+            return ()
+        shape, expected = (read_variable(tree.root / path, name).shape for name in (FLUID, "images"))
+    except UnreadableImageError as error:
+        raise DataListError(f"{error}; download it again or leave it out with --exclude '{path}'") from error
     if shape != expected:
         raise DataListError(
             f"{tree.root / path}: '{FLUID}' has the shape {shape}, its images {expected}. Download it again or leave "

@@ -20,6 +20,7 @@ BOUNDARIES: tuple[str, ...] = ("ILM", "NFL/GCL", "IPL/INL", "INL/OPL", "OPL/ONL"
 _LEAST = 1e-6
 _LEAST_THICKNESS = 0.5
 _ROWS_APART = 8
+_CUT_ABOVE, _CUT_BELOW = 1.0, 3.0
 _CENTRAL_UM = 1000.0
 
 UNANNOTATED = 255
@@ -181,8 +182,8 @@ def hide_cut_boundaries(
         border: ``(height, W)``, parts of the picture that show nothing; None for none.
 
     Returns:
-        ``(8, W)``: NaN in place of boundaries that lie less than a row from the edge, or less than two from the border
-        above or below the retina.
+        ``(8, W)``: NaN in place of boundaries that lie less than a row from the upper edge or three from the lower one
+        (a network sees the cut layer's lower end there), or that near to a border above or below the retina.
     """
     first, last = np.zeros(boundaries.shape[1]), np.full(boundaries.shape[1], float(height))
     if border is not None and border.any():
@@ -190,10 +191,10 @@ def hide_cut_boundaries(
         middle = np.clip(np.where(found, boundaries[[0, -1]].mean(axis=0), 0).astype(int), 0, height - 1)
         rows = np.arange(height)[:, None]
         above, below = border & (rows <= middle), border & (rows > middle)
-        first = np.where(above.any(axis=0), height - np.argmax(above[::-1], axis=0) + 1.0, first)
-        last = np.where(below.any(axis=0), np.argmax(below, axis=0) - 1.0, last)
+        first = np.where(above.any(axis=0), height - np.argmax(above[::-1], axis=0), first)
+        last = np.where(below.any(axis=0), np.argmax(below, axis=0), last)
     with np.errstate(invalid="ignore"):
-        inside = (boundaries >= np.maximum(first, 1.0)) & (boundaries <= np.minimum(last, height - 1.0))
+        inside = (boundaries >= first + _CUT_ABOVE) & (boundaries <= last - _CUT_BELOW)
     return np.where(inside, boundaries, np.nan)
 
 
@@ -282,6 +283,6 @@ def layer_biomarkers(
     cut = int((segmented & ~known.all(axis=0)).sum())
     if cut:
         notes.append(f"retina cut off by the edge in {cut} of {width} columns")
-    if segmented.any() and central is not None and not central.any():
-        notes.append("no retina in the central millimetre")
+    if segmented.any() and central is not None and np.isnan(values["retina_thickness_central_mean_px"]):
+        notes.append("no whole retina in the central millimetre")
     return Biomarkers(values, tuple(notes))

@@ -95,7 +95,7 @@ def profile_table(boundaries: Floats, pixel_size: float | None = None) -> bytes:
 
     Returns:
         CSV: ``column_px`` (from 0 on), ``<boundary>_row_px`` (rows from 0 on), ``<layer>_thickness_px`` and ``_um``;
-        an empty cell outside the segmented columns.
+        an empty cell where there is none.
     """
     columns: dict[str, NDArray[Any]] = {"column_px": np.arange(boundaries.shape[1])}
     for boundary, rows in zip(BOUNDARIES, boundaries, strict=True):

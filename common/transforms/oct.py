@@ -35,8 +35,8 @@ from common.scans import VOLUME_SUFFIX, read_boundaries, read_fluid, read_scan, 
 from common.transforms.biomarkers import check_pixel_size
 from common.transforms.photo import _LoadPictured
 
-_WHITE = 235
-_UNIFORM = 12
+_WHITE = 245
+_UNIFORM = 0.05
 _BORDER_RUN = 32
 _OPENING = 11
 _RINGING = 2
@@ -159,12 +159,12 @@ def _check_size(path: str, mask: NDArray[Any], scan: torch.Tensor) -> None:
 def find_white_border(scan: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Find the regions that a scanner or a program adds around a B-scan, which show nothing.
 
-    - White (at least 235 after a median over 5 pixels) and connected to an edge of the picture along at least 32
+    - White (at least 245 after a median over 5 pixels) and connected to an edge of the picture along at least 32
       pixels, or a whole side: layers that are cut off by the edge and are white there are thinner. Thin white parts are
       not followed into the retina. The pixels within 2 of such a region belong to it: lossy files, such as JPEG, have
       grey values that ring there.
     - Columns at the left and right end that are of one grey value, of whatever brightness, from the top to the bottom
-      (within 12 grey values).
+      (within a twentieth of the range of the picture).
 
     Args:
         scan: ``(H, W)`` uint8.
@@ -173,8 +173,9 @@ def find_white_border(scan: NDArray[np.uint8]) -> NDArray[np.bool_]:
         ``(H, W)`` of bool.
     """
     border = np.zeros(scan.shape, dtype=bool)
-    uniform = (scan.max(axis=0).astype(int) - scan.min(axis=0)) <= _UNIFORM
-    border[:, np.logical_and.accumulate(uniform) | np.logical_and.accumulate(uniform[::-1])[::-1]] = True
+    uniform = np.ptp(scan, axis=0) <= _UNIFORM * np.ptp(scan)
+    if not uniform.all():
+        border[:, np.logical_and.accumulate(uniform) | np.logical_and.accumulate(uniform[::-1])[::-1]] = True
     white = (cv2.medianBlur(np.ascontiguousarray(scan), 5) >= _WHITE).astype(np.uint8)
     kernel = np.ones((_OPENING, _OPENING), np.uint8)
     # The frame of ones keeps the opening from eating what touches the edge.
@@ -247,7 +248,7 @@ class NormalizeBScand(MapTransform):
             d[key] = self.normalize.with_border(d[key], border)
             d[self.border_key] = torch.as_tensor(from_picture(border))
             if border.any():
-                d["note"] = "; ".join(part for part in (str(d.get("note", "")), "white border left out") if part)
+                d["note"] = "; ".join(part for part in (str(d.get("note", "")), "border left out") if part)
         return d
 
 
@@ -417,7 +418,9 @@ def inflate_layer(
     # Where the layer is not annotated, its middle lies between those of the columns around.
     smooth = gaussian_filter1d(np.interp(columns, columns[present], own[present]), _SMOOTH)
     middle = np.round(smooth).astype(int)
-    lift = np.round(height * np.exp(-(((columns - center) / width) ** 2))).astype(int)
+    # Where a column is known to have no retina, none is drawn.
+    open_to_it = (labels > 0).any(axis=0)
+    lift = np.round(height * np.exp(-(((columns - center) / width) ** 2)) * open_to_it).astype(int)
     source = np.where(rows < middle - lift, rows + lift, rows)
     gap = (rows >= middle - lift) & (rows < middle)
     first = np.where(present, np.argmax(inside, axis=0), middle)
@@ -520,6 +523,7 @@ class OrderedLayersd(MapTransform):
         smoothing: standard deviation of the averaging along the columns, 0 or more.
         border_key: mask ``(1, W, H)`` of the white border, in which there is no retina.
         boundaries_key: key of the boundaries.
+        hide_cut: mark boundaries that an edge cuts off as NaN; not for a comparison with a grader's.
 
     Raises:
         SettingError: ``certainty`` or ``smoothing`` is out of its range.
@@ -532,6 +536,7 @@ class OrderedLayersd(MapTransform):
         smoothing: float = 0.0,
         border_key: str = "white_border",
         boundaries_key: str = "boundaries",
+        hide_cut: bool = True,
     ) -> None:
         super().__init__(keys)
         if isinstance(certainty, bool) or not isinstance(certainty, int | float) or not 0 < certainty <= 10:
@@ -542,6 +547,7 @@ class OrderedLayersd(MapTransform):
         self.smoothing = smoothing
         self.border_key = border_key
         self.boundaries_key = boundaries_key
+        self.hide_cut = hide_cut
 
     def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
         """Find the boundaries and draw the label map from them."""
@@ -556,8 +562,9 @@ class OrderedLayersd(MapTransform):
             labels = boundaries_to_labels(boundaries, probabilities.shape[1])
             labels[labels == UNANNOTATED] = 0
             d[key] = torch.as_tensor(from_picture(labels))
-            shown = hide_cut_boundaries(boundaries, probabilities.shape[1], border)
-            d[self.boundaries_key] = torch.as_tensor(shown)
+            if self.hide_cut:
+                boundaries = hide_cut_boundaries(boundaries, probabilities.shape[1], border)
+            d[self.boundaries_key] = torch.as_tensor(boundaries)
         return d
 
 

@@ -117,7 +117,7 @@ class BScans:
 
     noun = "B-scan"
     channels = 1
-    odd = "white border left out"
+    odd = "border left out"
     canvas: Mapping[str, int] = {"columns": 320, "rows": 320}
     levels = np.array([8, *np.linspace(160, 235, len(LAYERS))])
     share = 0.05  # of the height, for each layer

@@ -276,10 +276,10 @@ def test_the_last_rows_and_a_border_cut_off_too() -> None:
     boundaries = np.repeat(sloped()[:, :1], 40, axis=1)
     first, last = int(boundaries[0, 0]), int(boundaries[-1, 0])
     border = np.zeros((last + 20, 40), dtype=bool)
-    border[:first, 10:20] = border[last:, 20:30] = border[: first - 3, 30:] = True
+    border[:first, 10:20] = border[last + 2 :, 20:30] = border[: first - 1, 30:] = border[last + 4 :, 30:] = True
 
-    assert not np.isnan(hide_cut_boundaries(boundaries, last + 1)).any()
-    assert np.isnan(hide_cut_boundaries(boundaries, last)[-1]).all()
+    assert not np.isnan(hide_cut_boundaries(boundaries, last + 3)).any()
+    assert np.isnan(hide_cut_boundaries(boundaries, last + 2)[-1]).all()
     hidden = np.isnan(hide_cut_boundaries(boundaries, last + 20, border))
     assert hidden.sum() == 20
     assert hidden[0, 10:20].all()
@@ -309,7 +309,7 @@ def test_a_central_millimetre_without_retina_is_noted() -> None:
 
     assert np.isnan(found.values["retina_thickness_central_mean_px"])
     assert found.values["retina_thickness_mean_px"] == sum(range(2, 9))
-    assert found.notes[-1] == "no retina in the central millimetre"
+    assert found.notes[-1] == "no whole retina in the central millimetre"
 
 
 @settings(max_examples=25, deadline=None)
