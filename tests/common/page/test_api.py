@@ -77,7 +77,8 @@ def test_endpoint(page: RunningPage, photos: list[Path], tmp_path: Path) -> None
         results, _ = call(client, [*scan.iterdir(), photos[0]], [BUNDLE, SCANS], pixel_size=8, axial_scale=3.5)
         found = results[[one["modality"] for one in results].index("oct")]["results"]
         assert found["axial_scale_um"] == 3.5
-        assert found["retina_thickness_mean_um"] == pytest.approx(3.5 * found["retina_thickness_mean_px"], rel=1e-4)
+        # With random weights the outer layers reach the edges of the picture, which cut them off.
+        assert found["inl_thickness_mean_um"] == pytest.approx(3.5 * found["inl_thickness_mean_px"], rel=1e-4)
         assert not any("was not used" in one["results"]["note"] for one in results)
 
         volume = tmp_path / "volume.tif"
