@@ -36,6 +36,7 @@ from common.transforms.biomarkers import check_pixel_size
 from common.transforms.photo import _LoadPictured
 
 _WHITE = 245
+_SPECKLED, _FLAT = 235, 0.98
 _UNIFORM = 0.05
 _BORDER_RUN = 32
 _OPENING = 11
@@ -160,8 +161,8 @@ def find_white_border(scan: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Find the regions that a scanner or a program adds around a B-scan, which show nothing.
 
     - White (at least 245 after a median over 5 pixels) and connected to an edge of the picture along at least 32
-      pixels, or a whole side: layers that are cut off by the edge and are white there are thinner. Thin white parts are
-      not followed into the retina. The pixels within 2 of such a region belong to it: lossy files, such as JPEG, have
+      pixels, or a whole side: layers that are cut off by the edge and are white there are thinner, and have speckle,
+      of which a border has none (98% of it is at least 235). Thin white parts are not followed into the retina. The pixels within 2 of such a region belong to it: lossy files, such as JPEG, have
       grey values that ring there.
     - Columns at the left and right end that are of one grey value, of whatever brightness, from the top to the bottom
       (within a twentieth of the range of the picture).
@@ -186,8 +187,9 @@ def find_white_border(scan: NDArray[np.uint8]) -> NDArray[np.bool_]:
     edges = (components[0], components[-1], components[:, 0], components[:, -1])
     for label in range(1, count):
         longest = max(_longest_run(edge == label) / min(_BORDER_RUN, edge.size) for edge in edges)
-        if longest >= 1:
-            found[components == label] = 1
+        region = components == label
+        if longest >= 1 and (scan[region] >= _SPECKLED).mean() >= _FLAT:
+            found[region] = 1
     return border | (cv2.dilate(found, np.ones((2 * _RINGING + 1, 2 * _RINGING + 1), np.uint8)) > 0)
 
 
@@ -418,8 +420,9 @@ def inflate_layer(
     # Where the layer is not annotated, its middle lies between those of the columns around.
     smooth = gaussian_filter1d(np.interp(columns, columns[present], own[present]), _SMOOTH)
     middle = np.round(smooth).astype(int)
-    # Where a column is known to have no retina, none is drawn.
+    # Where a column is known to have no retina, none is drawn, and what is not annotated stays so.
     open_to_it = (labels > 0).any(axis=0)
+    annotated = ((labels > 0) & (labels <= len(LAYERS))).any(axis=0)
     lift = np.round(height * np.exp(-(((columns - center) / width) ** 2)) * open_to_it).astype(int)
     source = np.where(rows < middle - lift, rows + lift, rows)
     gap = (rows >= middle - lift) & (rows < middle)
@@ -429,7 +432,7 @@ def inflate_layer(
     source = np.clip(source, 0, len(scan) - 1)
     swollen = np.take_along_axis(scan, source, axis=0)
     swollen_labels = np.take_along_axis(labels, source, axis=0)
-    swollen_labels[gap] = layer
+    swollen_labels[gap & annotated] = layer
     cyst = gap & (np.abs(rows - (middle - lift / 2)) < 0.42 * lift) & (lift > 0.25 * height)
     swollen[cyst] = random.choice(vitreous, size=int(cyst.sum())) + random.uniform(0.0, 0.3)
     return swollen, swollen_labels

@@ -192,6 +192,14 @@ def test_white_layers_are_no_border() -> None:
     assert not find_white_border(scan).any()
 
 
+def test_a_bright_layer_that_the_edge_cuts_off_is_no_border() -> None:
+    random = np.random.default_rng(0)
+    scan = random.integers(0, 60, (200, 260)).astype(np.uint8)
+    scan[:16, 40:220] = np.clip(random.normal(270, 25, (16, 180)), 0, 255)  # speckle, most of it saturated
+
+    assert not find_white_border(scan).any()
+
+
 def test_a_border_is_not_followed_into_a_white_layer() -> None:
     scan = np.full((200, 260), 30, dtype=np.uint8)
     scan[100:107] = 255
@@ -371,6 +379,9 @@ def test_no_cyst_is_drawn_beyond_the_retina() -> None:
     assert (found[:, 100] == 5).sum() == (labels[:, 100] == 5).sum() + 30
     assert not found[:, 110:].any()
     assert not swollen[:, 110:].any()
+    labels[:, 110:] = UNANNOTATED
+    found = inflate_layer(scan, labels, 5, 100, 30, 20, np.random.RandomState(0))[1]
+    assert (found[:, 110:] == UNANNOTATED).all()
 
 
 def test_cysts_at_random_keep_scan_and_labels_together() -> None:
