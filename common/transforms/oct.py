@@ -161,9 +161,9 @@ def find_white_border(scan: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Find the regions that a scanner or a program adds around a B-scan, which show nothing.
 
     - White (at least 245 after a median over 5 pixels) and connected to an edge of the picture along at least 32
-      pixels, or a whole side: layers that are cut off by the edge and are white there are thinner, and have speckle,
-      of which a border has none (98% of it is at least 235). Thin white parts are not followed into the retina. The pixels within 2 of such a region belong to it: lossy files, such as JPEG, have
-      grey values that ring there.
+      pixels, or a whole side: layers that are cut off by the edge and are white there are thinner, and have speckle, of
+      which a border has none (98% of it is at least 235). Thin white parts are not followed into the retina. The pixels
+      within 2 of such a region belong to it: lossy files, such as JPEG, have grey values that ring there.
     - Columns at the left and right end that are of one grey value, of whatever brightness, from the top to the bottom
       (within a twentieth of the range of the picture).
 
